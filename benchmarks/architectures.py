@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py --library OTHER_ENVIRONMENT/bin/python FOLDER
 
-The other Python saves 53 models and what its transformers answers, except those it does not know;
+The other Python saves 54 models and what its transformers answers, except those it does not know;
 this one then exports each and prints the largest difference of a logit or of a token vector's mean,
 or the refusal.
 """
@@ -30,6 +30,7 @@ _SMALL = {
     "initializer_range": 0.1,
 }
 _DECODER = {**_SMALL, "num_key_value_heads": 2, "head_dim": 16, "eos_token_id": 2}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
 _GEMMA = {**_DECODER, "query_pre_attn_scalar": 16, "sliding_window": 16}
 _STRETCHED = {"factor": 4.0, "original_max_position_embeddings": 32}
 _LLAMA3 = {**_STRETCHED, "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -164,7 +165,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_DECODER, "head_dim": 32, "pad_token_id": 0, "partial_rotary_factor": 0.5},
     ),
     "gemma": ("GemmaForCausalLM", _DECODER),
-    "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, "num_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, **_EXPERTS, "norm_topk_prob": True}),
+    "qwen3-moe-some": (
+        "Qwen3MoeForCausalLM",
+        {**_DECODER, **_EXPERTS, "norm_topk_prob": False, "mlp_only_layers": [1]},
+    ),
     "starcoder2": ("Starcoder2ForCausalLM", _DECODER),
     "gpt2": ("GPT2LMHeadModel", {"vocab_size": VOCABULARY, "n_embd": 64, "n_head": 4}),
     "head-100": ("LlamaForCausalLM", {**_DECODER, "head_dim": 100}),

@@ -42,13 +42,13 @@ PROMPT, GENERATED, CONTEXT, ROUNDS = 128, 64, 1024, 12
 Step = Callable[[np.ndarray, int], None]
 
 
-def on_grid(grid: str) -> Callable[[str, tuple[int, ...]], Decision]:
+def in_number_format(number_format: str) -> Callable[[str, tuple[int, ...]], Decision]:
     """Every weight that is large enough, rounded to nearest."""
 
     def decide(name: str, shape: tuple[int, ...]) -> Decision:
         if len(shape) < 2 or np.prod(shape) < SMALLEST_WEIGHT:
             return Decision(None, "small")
-        return Decision(Choice(grid, "nearest", "float32", None), "default")
+        return Decision(Choice(number_format, "nearest", "float32", None), "default")
 
     return decide
 
@@ -59,16 +59,18 @@ def make_variants(source: Path, folder: Path) -> dict[str, Path]:
     made["float32"].mkdir()
     export_decoder(read_directory(source, str(source)), made["float32"])
     made["float32, skip norms"] = fuse_norms(made["float32"], folder / "skip")
-    for grid in ("int8-b32", "int4-b32"):
-        codes = find_codes(made["float32"], on_grid(grid), [], lambda step: None)
-        for name, joined in ((grid, True), (f"{grid}, q k v apart", False)):
+    for number_format in ("int8-b32", "int4-b32"):
+        codes = find_codes(made["float32"], in_number_format(number_format), [], lambda step: None)
+        for name, joined in ((number_format, True), (f"{number_format}, q k v apart", False)):
             made[name] = folder / name.replace(" ", "-")
             made[name].mkdir()
             with contextlib.ExitStack() as stack:
                 if not joined:
                     stack.enter_context(mock.patch.object(quantized_onnx, "join_products"))
-                write_codes(made["float32"], made[name], on_grid(grid), codes)
-        made[f"{grid}, level 0"] = leave_inputs(made[grid], folder / f"{grid}-level0")
+                write_codes(made["float32"], made[name], in_number_format(number_format), codes)
+        made[f"{number_format}, level 0"] = leave_inputs(
+            made[number_format], folder / f"{number_format}-level0"
+        )
     return made
 
 

@@ -168,7 +168,7 @@ def test_a_plan_knows_their_bytes(toys: Path, built: dict[str, Built]) -> None:
     for artifact in make_plan(toys).plan.artifacts:
         planned = {tensor.name: tensor for tensor in artifact.tensors}
         recorded = built[artifact.name].artifact.tensors
-        assert planned[LAYER].grid == "int3-b32"
+        assert planned[LAYER].number_format == "int3-b32"
         assert {name: planned[name].bytes for name in recorded if name in planned} == {
             name: record.bytes for name, record in recorded.items() if name in planned
         }
@@ -362,12 +362,14 @@ def test_the_files_of_the_format_are_what_transformers_makes_of_the_codes(
     from safetensors.numpy import load_file
     from transformers import AutoTokenizer, BertModel
 
-    planned = {t.name: t.grid for t in make_plan(plain).plan.artifacts[0].tensors}
+    planned = {t.name: t.number_format for t in make_plan(plain).plan.artifacts[0].tensors}
     recorded = plain_built.artifact.tensors
-    assert {name: planned[name] for name in recorded} == {n: r.grid for n, r in recorded.items()}
+    assert {name: planned[name] for name in recorded} == {
+        n: r.number_format for n, r in recorded.items()
+    }
     folder = plain.parent / "tiny"
     weights = load_file(folder / "model.safetensors")
-    coded = [name for name, record in recorded.items() if record.grid == "int8-b32"]
+    coded = [name for name, record in recorded.items() if record.number_format == "int8-b32"]
     assert LAYER in coded
     network = BertModel.from_pretrained(folder, attn_implementation="eager").eval()
     for name in coded:

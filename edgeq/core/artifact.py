@@ -97,7 +97,7 @@ class TensorRecord(Frozen):
     """How one weight was quantized."""
 
     shape: tuple[int, ...] = Field(description="Shape in the model.")
-    grid: str = Field(description="Number format in the file.")
+    number_format: str = Field(description="Number format in the file.")
     method: str = Field(description="Rounding method.")
     bytes: int = Field(description="Size of codes, scales and zero points in the file.")
     note: str = Field(default="", description="Why it differs from the variant's default.")
@@ -290,11 +290,11 @@ class Artifact(Frozen):
         """An app's download: the size of every file, in bytes."""
         return sum(file.bytes for file in self.files.values())
 
-    def grid_summary(self) -> dict[str, int]:
-        """Bytes of weights per grid name."""
+    def bytes_by_number_format(self) -> dict[str, int]:
+        """Bytes of weights per number format name."""
         summary: dict[str, int] = {}
         for tensor in self.tensors.values():
-            summary[tensor.grid] = summary.get(tensor.grid, 0) + tensor.bytes
+            summary[tensor.number_format] = summary.get(tensor.number_format, 0) + tensor.bytes
         return dict(sorted(summary.items()))
 
 

@@ -50,6 +50,12 @@ class Steps:
         for path in earlier:
             path.unlink()
 
+    def directory(self, name: str) -> Path:
+        """A directory for files whose hashes a step records."""
+        path = self._folder / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
     def below(self, name: str) -> Steps:
         """Steps of a part of the stage."""
         return Steps(self._folder / name)

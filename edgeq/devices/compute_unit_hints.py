@@ -16,50 +16,54 @@ _SHARE_THAT_COUNTS = 0.05
 
 
 def advice_for(
-    grids: Mapping[str, int], device: Device, compute: str, float32: Sequence[str] = ()
+    number_formats: Mapping[str, int], device: Device, compute: str, float32: Sequence[str] = ()
 ) -> list[str]:
     """Hints on a Core ML artifact on a device; none if its profile does not cover them.
 
-    grids: bytes of weights by the grid's name. compute: the operators' type. float32: patterns of
-    operators that compute in float32 regardless.
+    number_formats: bytes of weights by the number format's name. compute: the operators' type.
+    float32: patterns of operators that compute in float32 regardless.
 
     >>> advice_for({"int4-b32": 10**7}, load_device("iphone-15-pro"), "float16")  # doctest: +SKIP
     ['iphone-15-pro: int4-b32 suits the GPU; on the Neural Engine, rather palette4 or int8']
     """
     if not device.suits:
         return []
-    total = sum(grids.values())
-    counting = [grid for grid, size in grids.items() if size >= _SHARE_THAT_COUNTS * total]
+    total = sum(number_formats.values())
+    counting = [
+        stored_as
+        for stored_as, size in number_formats.items()
+        if size >= _SHARE_THAT_COUNTS * total
+    ]
     lines = []
-    for grid in counting:
-        lines.append(f"{grid} {'; '.join(_about(grid, device))}")
+    for stored_as in counting:
+        lines.append(f"{stored_as} {'; '.join(_about(stored_as, device))}")
     lines += _about_compute(device, compute, float32)
     return [f"{device.id}: {line}" for line in lines]
 
 
-def _about(grid: str, device: Device) -> Iterator[str]:
-    """The text after the grid's name: units it suits, alternatives for others, and remarks."""
+def _about(stored_as: str, device: Device) -> Iterator[str]:
+    """The text after the format's name: units it suits, alternatives for others, and remarks."""
     usable = [unit for unit in device.usable_units if unit in device.suits]
-    fond = [unit for unit in usable if grid in device.suits[unit]]
+    fond = [unit for unit in usable if stored_as in device.suits[unit]]
     others = [unit for unit in device.accelerators if unit in usable and unit not in fond]
     if fond:
         yield f"suits {_joined(fond)}"
     else:
         yield f"suits none of the units that Core ML may use ({device.compute_units})"
     for unit in others:
-        better = _instead(grid, device.suits[unit])
+        better = _instead(stored_as, device.suits[unit])
         if better:
             yield f"on {UNIT_NAMES[unit]}, rather {' or '.join(better)}"
-    if grid == INT8.name and "npu" in usable:
+    if stored_as == INT8.name and "npu" in usable:
         pays = INT8_ACTIVATIONS in device.suits["npu"]
         yield f"{UNIT_NAMES['npu']} has {'a' if pays else 'no'} faster path for int8 activations"
-    if grid in device.advice:
-        yield device.advice[grid].rstrip(".")
+    if stored_as in device.advice:
+        yield device.advice[stored_as].rstrip(".")
 
 
-def _instead(grid: str, suited: Sequence[str]) -> list[str]:
+def _instead(stored_as: str, suited: Sequence[str]) -> list[str]:
     """Formats of about as many bits that suit a unit, and the next wider one."""
-    stored = number_format(grid)
+    stored = number_format(stored_as)
     wanted: tuple[NumberFormat, ...] = (PALETTE4, INT4_B32, INT8)
     if isinstance(stored, FloatFormat):
         return [FLOAT16.name] if FLOAT16.name in suited else []

@@ -183,7 +183,7 @@ class Device(Frozen):
         description="Number formats that a unit runs well; float32 if it can compute in it.",
         examples=[{"gpu": ["float32", "float16", "int4-b32"], "npu": ["float16", "int8"]}],
     )
-    advice: dict[WeightFormat, Text] = Field(default={}, description="Remarks on a number format.")
+    advice: dict[WeightFormat, Text] = Field(default={}, description="Remarks in a number format.")
     sources: dict[str, tuple[Note, ...]] = Field(description="The source of every fact.")
 
     @field_validator("instruction_sets")

@@ -20,7 +20,7 @@ class Weight:
     """One weight in a file: its shape, number format, and bytes including scales."""
 
     shape: tuple[int, ...]
-    grid: str
+    number_format: str
     bytes: int
 
 
@@ -57,7 +57,9 @@ class Contents:
     @property
     def cache_type(self) -> KvType:
         """The type of a language model's keys and values."""
-        is_float32 = all(w.grid.upper() in ("F32", "FLOAT32") for w in self.weights.values())
+        is_float32 = all(
+            w.number_format.upper() in ("F32", "FLOAT32") for w in self.weights.values()
+        )
         return self.kv or file_format(self.format).kv_type("float32" if is_float32 else self.label)
 
     @property
@@ -71,7 +73,7 @@ class Contents:
 
 def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Contents:
     """The contents of a built artifact; without `sizes`, from the shapes of its weights."""
-    weights = {n: Weight(t.shape, t.grid, t.bytes) for n, t in artifact.tensors.items()}
+    weights = {n: Weight(t.shape, t.number_format, t.bytes) for n, t in artifact.tensors.items()}
     longest = artifact.text.max_tokens if artifact.text else 0
     found = sizes or sizes_of_weights(weights, artifact.task, longest)
     tokenizer = artifact.files.get(TOKENIZER_FILE)

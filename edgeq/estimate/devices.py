@@ -141,7 +141,7 @@ def _latency(contents: Contents, sizes: Sizes, device: Device) -> Interval:
     layers = sum(name.endswith("output.dense.weight") for name in sizes.shapes) / 2
     work = 2 * matrices * tokens + 4 * tokens**2 * sizes.hidden * layers
     cores = device.cores.performance + _EFFICIENCY_CORE * device.cores.efficiency
-    seconds = work / (1e9 * _core_rate(device) * _grid_factor(contents, device) * cores)
+    seconds = work / (1e9 * _core_rate(device) * _number_format_factor(contents, device) * cores)
     return Interval(
         value=seconds,
         low=seconds / _LATENCY_DOUBT,
@@ -160,12 +160,16 @@ def _core_rate(device: Device) -> float:
     return by_kind.get(device.kind, _ARM_LARGE)
 
 
-def _grid_factor(contents: Contents, device: Device) -> float:
+def _number_format_factor(contents: Contents, device: Device) -> float:
     """The speedup over float32 for the products of most weights."""
-    grids: dict[str, int] = {}
+    number_formats: dict[str, int] = {}
     for weight in contents.weights.values():
-        grids[weight.grid] = grids.get(weight.grid, 0) + math.prod(weight.shape)
-    most = max(grids, key=lambda grid: grids[grid], default="float32").lower()
+        number_formats[weight.number_format] = number_formats.get(
+            weight.number_format, 0
+        ) + math.prod(weight.shape)
+    most = max(
+        number_formats, key=lambda number_format: number_formats[number_format], default="float32"
+    ).lower()
     if most in ("float32", "f32", "f16", "bf16"):
         return 1.0
     if most != "int8":

@@ -187,7 +187,7 @@ def _onnx(contents: Contents, context: int) -> _Parts:
     if sizes is None:
         return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB, session)
     session += _TOKENIZER_HELD * contents.tokenizer_bytes
-    if any(_in_blocks(weight.grid) for weight in contents.weights.values()):
+    if any(_in_blocks(weight.number_format) for weight in contents.weights.values()):
         session += _BLOCK_KERNEL * MIB
     if not sizes.is_decoder:
         tokens = min(_SAMPLE_TOKENS, contents.max_tokens or _SAMPLE_TOKENS)
@@ -195,7 +195,7 @@ def _onnx(contents: Contents, context: int) -> _Parts:
         return _Parts(mapped, 0, _onnx_activations(sizes, tokens) + scores, session)
     table = _table_bytes(contents)
     opening = _TOKENIZER_OPENING * contents.tokenizer_bytes
-    is_float = _table_grid(contents) in ("float32", "f32")
+    is_float = _table_format(contents) in ("float32", "f32")
     return _Parts(
         mapped=mapped,
         cache=sizes.cache_bytes(context, _F32),
@@ -223,7 +223,7 @@ def _onnx_mapped(contents: Contents) -> float:
     blocks = sum(
         _PACKED_PER_BLOCK * math.prod(weight.shape) / _BLOCK
         for own, weight in contents.weights.items()
-        if _in_blocks(weight.grid) and (own != name or (sizes is not None and sizes.tied))
+        if _in_blocks(weight.number_format) and (own != name or (sizes is not None and sizes.tied))
     )
     stored = contents.file_bytes - (
         contents.tokenizer_bytes if file_format(contents.format).tokenizer_is_added else 0
@@ -234,7 +234,7 @@ def _onnx_mapped(contents: Contents) -> float:
     table = _table_bytes(contents)
     if not sizes.tied:
         return stored - table + blocks + code
-    twice = table if _table_grid(contents) == "float32" else 0
+    twice = table if _table_format(contents) == "float32" else 0
     return stored + twice + blocks + code
 
 
@@ -300,8 +300,8 @@ def _coreml(contents: Contents, context: int) -> _Parts:
     return _Parts(mapped, cache, _onnx_activations(sizes, tokens) / 2, session)
 
 
-def _in_blocks(grid: str) -> bool:
-    return grid.endswith(f"-b{_BLOCK}")
+def _in_blocks(number_format: str) -> bool:
+    return number_format.endswith(f"-b{_BLOCK}")
 
 
 def _table_bytes(contents: Contents) -> int:
@@ -309,9 +309,9 @@ def _table_bytes(contents: Contents) -> int:
     return contents.weights[name].bytes if name else 0
 
 
-def _table_grid(contents: Contents) -> str:
+def _table_format(contents: Contents) -> str:
     name = table_name(contents.weights_shapes)
-    return contents.weights[name].grid.lower() if name else ""
+    return contents.weights[name].number_format.lower() if name else ""
 
 
 _RUNTIMES: dict[Runtime, Callable[[Contents, int], _Parts]] = {

@@ -67,10 +67,10 @@ def expected_loss(label: str, *, is_decoder: bool) -> Loss | None:
 
 
 def _of_encoder(label: str) -> Loss | None:
-    grid = {"Q8_0": "int8-b32", "Q4_0": "int4-b32", "F32": "float32"}.get(label, label)
-    if grid not in _COSINE_LOSS:
+    number_format = {"Q8_0": "int8-b32", "Q4_0": "int4-b32", "F32": "float32"}.get(label, label)
+    if number_format not in _COSINE_LOSS:
         return None
-    value = _COSINE_LOSS[grid]
+    value = _COSINE_LOSS[number_format]
     return Loss(
         measure="1 − cosine",
         amount=Interval(

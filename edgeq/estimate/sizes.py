@@ -10,6 +10,7 @@ from typing import Any
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.estimate.hybrid import hybrid_sizes
 from edgeq.models.architectures import FAMILIES, Decoder, decoder_of
+from edgeq.models.architectures.experts import active_shares
 from edgeq.models.architectures.wrappers import TEXT, text_part
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -77,16 +78,18 @@ def table_name(shapes: Shapes) -> str | None:
 
 def sizes_of_decoder(decoder: Decoder) -> Sizes:
     """The sizes of a language model that edgeq builds."""
+    shapes, experts = decoder.tensors(), decoder.experts
     return Sizes(
-        shapes=decoder.tensors(),
+        shapes=shapes,
         hidden=decoder.hidden,
-        wide=decoder.feed_forward,
+        wide=experts.used * experts.width if experts else decoder.feed_forward,
         heads=decoder.heads,
         query=decoder.heads * decoder.head_dim,
         key=decoder.kv_heads * decoder.head_dim,
         windows=decoder.windows,
         tied=decoder.tied,
         longest=decoder.context,
+        active=active_shares(experts, shapes) if experts else {},
     )
 
 

@@ -65,7 +65,8 @@ def _weights(sizes: Sizes, config: Mapping[str, Any], intent: Intent) -> dict[st
         names = gguf_names(config, shapes)
         decisions = decide_gguf(shapes, names, mix_facts(config), intent)
         return {
-            name: Weight(shapes[name], made.grid, made.bytes) for name, made in decisions.items()
+            name: Weight(shapes[name], made.number_format, made.bytes)
+            for name, made in decisions.items()
         }
     except (EdgeqError, ImportError, KeyError):
         return _by_bits(sizes, intent.variant.name)  # an architecture that edgeq does not write yet
@@ -78,7 +79,7 @@ def _in_onnx(sizes: Sizes, intent: Intent) -> dict[str, Weight]:
         decision = decide(name, shape, intent)
         is_table = name == table and not (sizes.is_decoder and sizes.tied)
         size = stored_bytes(decision, shape, is_table=is_table)
-        found[name] = Weight(shape, decision.grid, size)
+        found[name] = Weight(shape, decision.number_format, size)
     return found
 
 

@@ -36,7 +36,7 @@ class TensorPlan(Frozen):
 
     name: str
     shape: tuple[int, ...]
-    grid: str
+    number_format: str
     method: str
     reason: str
     bytes: int
@@ -122,11 +122,11 @@ class FileFormat(Storage):
         """The name of a variant whose tensors mostly are `most`, a word of `tensor_words`."""
         return INT8_B32.name
 
-    def stored_word(self, grid: str, word: str) -> str:
+    def stored_word(self, number_format: str, word: str) -> str:
         """The actual format of a tensor planned as `word`, by the number format it got."""
         return word
 
-    def input_rounding(self, grid: str) -> str:
+    def input_rounding(self, number_format: str) -> str:
         """How inputs are rounded for weights of a number format; equal words mean equal loss.
 
         Empty if they are not rounded.
@@ -164,7 +164,7 @@ class FileFormat(Storage):
         return {}
 
     def notes(self, model: DescribedModel) -> tuple[str, ...]:
-        """Deviations of its runtime from the model that do not depend on number formats, for
+        """Deviations of its runtime from the model that do not depend in number formats, for
         readers.
 
         Raises InvalidInput if it would tokenize ordinary text differently than the model.

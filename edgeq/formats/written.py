@@ -52,7 +52,7 @@ class Sources(Protocol):
         """The calibration data as inputs of that graph; none without any data."""
 
     def codes(self, decisions: dict[str, Decision], describe: str) -> dict[str, QuantizedTensor]:
-        """Codes of every weight that `decisions` put on a number format, by name; there is one."""
+        """Codes of every weight that `decisions` put in a number format, by name; there is one."""
 
 
 def copy_tokenizer(

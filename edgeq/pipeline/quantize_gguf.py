@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.files import writable
 from edgeq.core.sampling import spread
@@ -20,6 +23,7 @@ from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import make_plan
 
 if TYPE_CHECKING:
+    from edgeq.core.steps import Steps
     from edgeq.formats.gguf.header import Header
     from edgeq.formats.gguf.imatrix import Importance
 
@@ -28,6 +32,7 @@ _WINDOW, _LEARNT = 128, 108
 """For fitting: tokens of a window, and the most windows that importance is learnt from."""
 _COSTLY, _JUDGED = 3, 8
 """Windows that costs are measured on, and the result."""
+_RESULT = "result"
 
 
 def quantize_gguf(
@@ -72,7 +77,6 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
     """
     limit = given_bytes(size, "--size")
     try:
-        from edgeq.formats.gguf.inside import importance_inside
         from edgeq.formats.gguf.requantize import quantize_file, require_other
         from edgeq.pipeline.allocate import whole_file
     except ImportError:
@@ -89,18 +93,10 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
     costly = spread(held_out, _COSTLY)
     judged = [windows[index] for index in held_out if index not in costly]
     threads, names = default_threads(), whole_file.candidates(header)
-    importance = importance_inside(
-        source,
-        names,
-        spread(learnt, _LEARNT),
-        text.name,
-        threads,
-        progress,
-        outputs=whole_file.SCORED_ROWS,
-    )
-    fitted = whole_file.fit_file(
-        header, limit, importance, [windows[index] for index in costly], threads, progress
-    )
+    measured = _Measured(header, text.name, threads, progress)
+    importance = measured.importance(spread(learnt, _LEARNT))
+    costs = measured.costs([windows[index] for index in costly])
+    fitted = whole_file.fit_file(header, limit, importance, costs, progress)
     mix = whole_file.nearest_mix(fitted.types)
     quantize_file(source, out, mix, importance, progress, types=fitted.types)
     progress("measure the result on held-out text")
@@ -112,6 +108,67 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
         kl_error=kl.error,
         tokens=len(judged) * whole_file.SCORED_ROWS,
     )
+
+
+class _Measured:
+    """What passes through a file tell, for any size: in the store, and kept while it is made."""
+
+    def __init__(self, header: Header, text: str, threads: int, progress: Progress) -> None:
+        from edgeq.quantize.ggml.llama_api import chosen_build
+
+        self._header, self._text, self._threads = header, text, threads
+        self._progress, self._store = progress, Store()
+        files = {entry.path for entry in header.tensors.values()} | {header.path}
+        self._key = {
+            "files": [canonical.sha256_of_file(path) for path in sorted(files)],
+            "text": text,
+            "llama.cpp": chosen_build(),
+        }
+
+    def importance(self, windows: Sequence[Sequence[int]]) -> Importance:
+        """The importance matrix, from the last tokens of `windows`."""
+        from edgeq.formats.gguf.imatrix import read_imatrix, write_imatrix
+        from edgeq.formats.gguf.inside import importance_inside
+        from edgeq.pipeline.allocate.whole_file import SCORED_ROWS, candidates
+
+        def make(steps: Steps, place: Path) -> None:
+            found = importance_inside(
+                self._header.path,
+                candidates(self._header),
+                windows,
+                self._text,
+                self._threads,
+                self._progress,
+                outputs=SCORED_ROWS,
+                kept=steps,
+            )
+            write_imatrix(place, found)
+
+        # a path would be written into files that it weights
+        return replace(read_imatrix(self._stage("importance", windows, make)), path=None)
+
+    def costs(self, windows: Sequence[Sequence[int]]) -> dict[str, float]:
+        """The cost of an error in each tensor."""
+        from edgeq.pipeline.allocate.whole_file import costs_of_errors
+
+        def make(steps: Steps, place: Path) -> None:
+            found = costs_of_errors(self._header, windows, self._threads, self._progress, steps)
+            place.write_text(canonical.to_json(found), encoding="utf-8")
+
+        stored = self._stage("costs", windows, make)
+        costs: dict[str, float] = json.loads(stored.read_bytes())
+        return costs
+
+    def _stage(
+        self, name: str, windows: Sequence[Sequence[int]], make: Callable[[Steps, Path], None]
+    ) -> Path:
+        key = {**self._key, "windows": canonical.sha256_of([list(each) for each in windows])}
+
+        def fill(destination: Path) -> None:
+            with self._store.workplace(name, key) as steps:
+                make(steps, destination / _RESULT)
+
+        return self._store.stage(name, key, fill, describe=self._header.path.name) / _RESULT
 
 
 def importance_of_file(source: Path, text: Path, out: Path, progress: Progress) -> Importance:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Halves = NDArray[np.float16]
 
-GRID = "adapter-float16"
+NUMBER_FORMAT = "adapter-float16"
 """Stands for a number format in the records of an adapter's factors."""
 METHOD = "distilled"
 """Stands for a rounding method in those records."""
@@ -48,12 +48,13 @@ Adapter = Mapping[str, Factors]
 
 
 def takes_adapter(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a weight gets factors: linear layers do; tables, outputs and norms do not.
+    """Whether a weight gets factors: linear layers do; tables, outputs, norms and experts do not.
 
     >>> takes_adapter("model.layers.0.mlp.up_proj.weight", (768, 256))
     True
     """
-    return len(shape) == 2 and ".layers." in name and name.endswith("_proj.weight")
+    is_layer = ".layers." in name and ".experts." not in name
+    return len(shape) == 2 and is_layer and name.endswith("_proj.weight")
 
 
 def planned_factors(shapes: Mapping[str, tuple[int, ...]], rank: int) -> dict[str, int]:

@@ -16,12 +16,14 @@ from edgeq.quantize.number_formats import NUMBER_FORMATS, QuantizedTensor
 def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:
     """Write `codes` as a .npz: equal codes give equal bytes.
 
-    For the n-th tensor, int8 `n.codes` and float32 `n.scales` as they are; `names`, `grids` and
-    `methods` are lists in the same order.
+    For the n-th tensor, int8 `n.codes` and float32 `n.scales` as they are; `names`,
+    `number_formats` and `methods` are lists in the same order.
     """
     arrays: dict[str, Any] = {
         "names": np.array(list(codes), np.str_),
-        "grids": np.array([tensor.number_format.name for tensor in codes.values()], np.str_),
+        "number_formats": np.array(
+            [tensor.number_format.name for tensor in codes.values()], np.str_
+        ),
         "methods": np.array([tensor.method for tensor in codes.values()], np.str_),
     }
     for index, tensor in enumerate(codes.values()):
@@ -34,15 +36,15 @@ def load_codes(path: Path) -> dict[str, QuantizedTensor]:
     """Read the output of `save_codes`, in its order. Raises InvalidInput for any other file."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            facts = (stored[key].tolist() for key in ("names", "grids", "methods"))
+            facts = (stored[key].tolist() for key in ("names", "number_formats", "methods"))
             return {
                 name: QuantizedTensor(
-                    NUMBER_FORMATS[grid],
+                    NUMBER_FORMATS[number_format],
                     stored[f"{index}.codes"],
                     stored[f"{index}.scales"],
                     method,
                 )
-                for index, (name, grid, method) in enumerate(zip(*facts, strict=True))
+                for index, (name, number_format, method) in enumerate(zip(*facts, strict=True))
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         what = f"has no codes written by edgeq: {error}"

@@ -1,4 +1,4 @@
-"""The grid of a weight: from the first rule that matches, else the variant's default."""
+"""The number format of a weight: from the first rule that matches, else the variant's default."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from edgeq.quantize.spec import Intent
 SMALLEST_WEIGHT = 4096
 TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 """The reason for weights that are too small to quantize."""
+_ROUTER = ".mlp.gate.weight"
+_CHOOSES = "it chooses experts, which errors would change"
 ALREADY = "already quantized"
 """The start of the reason for weights that the user's file already stores as integers."""
 
@@ -33,9 +35,9 @@ class Decision:
     kept: str = "float32"
 
     @property
-    def grid(self) -> str:
-        """The grid's name; without one, the type that is kept."""
-        return self.choice.grid if self.choice else self.kept
+    def number_format(self) -> str:
+        """The number format's name; without one, the type that is kept."""
+        return self.choice.number_format if self.choice else self.kept
 
     @property
     def method(self) -> str:
@@ -51,7 +53,9 @@ class Decision:
         """The same with the method that training starts from, if its codes are trained."""
         if self.choice is None:
             return self
-        found = rounding_method(self.choice.method).starts_from(number_format(self.choice.grid))
+        found = rounding_method(self.choice.method).starts_from(
+            number_format(self.choice.number_format)
+        )
         return replace(self, choice=replace(self.choice, method=found)) if found else self
 
     @property
@@ -61,25 +65,27 @@ class Decision:
 
 
 def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
-    """Decide by name and shape alone, as in a plan; for variants on one of our own grids."""
+    """Decide by name and shape alone, as in a plan; for variants in a number format of ours."""
     size = 1
     for length in shape:
         size *= length
     if len(shape) < 2 or size < SMALLEST_WEIGHT:
         return Decision(None, TOO_SMALL)
+    if name.endswith(_ROUTER):
+        return Decision(None, _CHOOSES)
     variant = intent.variant
     exception = intent.exception(name)
-    grid: Any = variant.weights  # one of our own: GGUF's types are decided elsewhere
+    stored_as: Any = variant.weights  # one of our own: GGUF's types are decided elsewhere
     reason = "default"
     if exception is not None:
-        reason, grid = exception
-    found = number_format(grid)
+        reason, stored_as = exception
+    found = number_format(stored_as)
     # Core ML stores such a weight in the type that its program computes in
     if isinstance(found, FloatFormat):
         return Decision(None, reason)
-    own = variant if grid == variant.weights else presets.make_variant(weights=grid)
+    own = variant if stored_as == variant.weights else presets.make_variant(weights=stored_as)
     activations = own.activations
-    return Decision(Choice(grid, own.method, activations, variant.ranges), reason)
+    return Decision(Choice(stored_as, own.method, activations, variant.ranges), reason)
 
 
 def kept_bytes(values: int, decision: Decision) -> int:
@@ -101,6 +107,6 @@ def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) 
         columns *= length
     if decision.choice is None:
         return kept_bytes(rows * columns, decision)
-    stored = number_format(decision.choice.grid)
+    stored = number_format(decision.choice.number_format)
     wider = 0 if is_table or stored.is_expanded else 2 * stored.scale_count(rows, columns)
     return stored.nbytes(rows, columns) + wider

@@ -21,12 +21,12 @@ _SMALLEST_SCALE = 2.0**-20  # four bits above the smallest that float16 holds
 
 @dataclass(frozen=True)
 class Choice:
-    """A plan's decision for one weight: its grid, rounding method, and input codes.
+    """A plan's decision for one weight: its number format, rounding method, and input codes.
 
     activations is `float32`, `dynamic-uint8` or `static-uint8`; ranges as in a recipe.
     """
 
-    grid: str
+    number_format: str
     method: str
     activations: str
     ranges: str | None
@@ -78,7 +78,7 @@ def quantize_weights(
         codes = _input_codes(members, seen)
         for weight in members:
             matrix = weight.read()
-            scalable(weight.name, matrix, number_format(weight.choice.grid))
+            scalable(weight.name, matrix, number_format(weight.choice.number_format))
             tensor = _round(matrix, weight.choice, seen, codes)
             outlier_columns = matrix[:, codes.outliers] if codes and codes.outliers else None
             yield weight.name, Quantized(tensor, codes, outlier_columns, weight.choice.activations)
@@ -87,7 +87,7 @@ def quantize_weights(
 def scalable(name: str, matrix: Floats, stored: NumberFormat) -> Floats:
     """`matrix`, whose scales the format can hold. Raises InvalidInput where it cannot hold them."""
     if isinstance(stored, IntegerFormat) and stored.scale_dtype is np.float16 and matrix.any():
-        largest = float(np.abs(matrix).max())
+        largest = float(max(matrix.max(), -matrix.min()))  # no copy: tables are large
         if not _SMALLEST_SCALE < largest / stored.highest < _LARGEST_SCALE:
             what = f"has values up to {largest:.3g}, whose scale float16 cannot hold"
             remedy = f"keep it in float: rules: [{{match: {name!r}, use: float32}}]"
@@ -118,7 +118,7 @@ def _round(
         matrix[:, codes.outliers] = 0
     statistics = None if seen is None else _statistics(seen, smoothing)
     method = rounding_method(choice.method)
-    return method.round(matrix, statistics, number_format(choice.grid))
+    return method.round(matrix, statistics, number_format(choice.number_format))
 
 
 def _statistics(seen: InputStatistics, smoothing: Floats | None) -> Statistics:

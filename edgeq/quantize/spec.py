@@ -31,7 +31,7 @@ from edgeq.quantize.presets import (
     Weights,
 )
 from edgeq.quantize.recover_spec import RecoverSpec
-from edgeq.quantize.storage import Format, grid_of, preset, storage
+from edgeq.quantize.storage import Format, number_format_of, preset, storage
 
 __all__ = ["FitSpec", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 
@@ -150,9 +150,9 @@ class Rule(Frozen):
         """Whether the rule applies to this variant."""
         return self.variants is None or variant in self.variants
 
-    def grid(self, format: Format, task: str) -> str | None:
+    def number_format(self, format: Format, task: str) -> str | None:
         """The number format that `use` names; None if `format` does not have it."""
-        return grid_of(self.use, format, task)
+        return number_format_of(self.use, format, task)
 
 
 class QuantizeSpec(Frozen):
@@ -244,7 +244,7 @@ class Intent:
             return CHOSEN, self.chosen[tensor]
         for index, rule in enumerate(self.rules):
             if rule.covers(self.variant.name) and fnmatch.fnmatchcase(tensor, rule.match):
-                grid = rule.grid(self.format, self.task)
-                if grid is not None:
-                    return f"rule {index + 1}: {rule.match}", grid
+                stored_as = rule.number_format(self.format, self.task)
+                if stored_as is not None:
+                    return f"rule {index + 1}: {rule.match}", stored_as
         return None

@@ -49,9 +49,20 @@ class InputStatistics:
     hessian: NDArray[np.float64] | None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of rows and moments, most of what it holds."""
+        moments = 0 if self.hessian is None else self.hessian.nbytes
+        return moments + sum(sample.nbytes for sample in self.samples)
+
+    @property
     def rows(self) -> Floats:
         """All kept rows, float32 `(rows, columns)`."""
         return np.concatenate(self.samples)
+
+
+Observed = dict[tuple[str, bool, bool, bool], InputStatistics]
+"""Statistics of one graph on one set of samples, which variants share: by the tensor's name, and
+whether its moments, its first rows, and rows of every sample are kept."""
 
 
 def merged(several: Sequence[InputStatistics]) -> InputStatistics:

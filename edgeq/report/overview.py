@@ -92,25 +92,31 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
         return
     if artifact.deployment_target is not None:
         console.print(f"  for {artifact.deployment_target} and later")
-    table = _table("tensors", "layers", "grid", "size", "why", right=["size"])
+    table = _table("tensors", "layers", "number format", "size", "why", right=["size"])
     notes = _Notes()
     groups: dict[tuple[str, str, str], list[TensorPlan]] = {}
     small: dict[str, int] = {}
     for tensor in artifact.tensors:
         if tensor.reason == TOO_SMALL or len(tensor.shape) < 2:
-            small[tensor.grid] = small.get(tensor.grid, 0) + tensor.bytes
+            small[tensor.number_format] = small.get(tensor.number_format, 0) + tensor.bytes
             continue
         pattern = kind_of(tensor.name)
-        grid = tensor.grid if tensor.method == "none" else f"{tensor.grid} {tensor.method}"
-        groups.setdefault((pattern, grid, tensor.reason), []).append(tensor)
-    for (pattern, grid, reason), own in groups.items():
+        number_format = (
+            tensor.number_format
+            if tensor.method == "none"
+            else f"{tensor.number_format} {tensor.method}"
+        )
+        groups.setdefault((pattern, number_format, tensor.reason), []).append(tensor)
+    for (pattern, number_format, reason), own in groups.items():
         tensors = pattern if len(own) > 1 else own[0].name
         layers = layers_of([tensor.name for tensor in own])
         why = notes.short(reason)
         size = format_bytes(sum(tensor.bytes for tensor in own))
-        table.add_row(tensors, layers, grid, size, why)
-    for grid, bytes in small.items():
-        table.add_row("biases, norms and other small ones", "", grid, format_bytes(bytes), "")
+        table.add_row(tensors, layers, number_format, size, why)
+    for number_format, bytes in small.items():
+        table.add_row(
+            "biases, norms and other small ones", "", number_format, format_bytes(bytes), ""
+        )
     print_table(table, console)
     for line in (*notes.lines(), *artifact.advice):
         print_wrapped(line, "dim", console)
@@ -138,15 +144,16 @@ class _Notes:
 
 def print_built(built: Sequence[Built], console: Console) -> None:
     """Print the artifacts of a build and their directories."""
-    table = _table("artifact", "size", "grids", right=["size"])
+    table = _table("artifact", "size", "number formats", right=["size"])
     models = {item.artifact.model.sha256: item.artifact.model.name for item in built}
     for item in built:
         model = f"{models[item.artifact.model.sha256]}: " if len(models) > 1 else ""
-        grids = ", ".join(
-            f"{grid} {format_bytes(size)}" for grid, size in item.artifact.grid_summary().items()
+        number_formats = ", ".join(
+            f"{number_format} {format_bytes(size)}"
+            for number_format, size in item.artifact.bytes_by_number_format().items()
         )
         name = f"{model}{item.artifact.name}"
-        table.add_row(name, format_bytes(item.artifact.bytes), grids)
+        table.add_row(name, format_bytes(item.artifact.bytes), number_formats)
     print_table(table, console)
     notes = {
         note: None

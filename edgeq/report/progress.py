@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from edgeq.core.terms import Progress
@@ -27,8 +28,8 @@ def show_progress(how: Literal["nothing", "steps", "every step"]) -> None:
 def progress_line() -> Iterator[Progress]:
     """Yield a function that shows the current step.
 
-    If standard error is not a terminal, the current step gets a line every 10 s: enough to see in a
-    log that work goes on, and nothing at all for quick work.
+    If standard error is not a terminal, a log gets the current step every 10 s, if it is another
+    than before: enough to see that work goes on, and nothing at all for quick work.
 
     >>> with progress_line() as progress:
     ...     progress("measure latency")
@@ -37,22 +38,51 @@ def progress_line() -> Iterator[Progress]:
     if _shown == "nothing":
         yield lambda step: None
     elif _shown == "every step":
-        yield _lines(console, 0.0)
+        yield _Log(console).say_at_once
     elif not console.is_terminal:
-        yield _lines(console, _SECONDS_BETWEEN_LINES)
+        log = _Log(console)
+        with _every(_SECONDS_BETWEEN_LINES, log.write):
+            yield log.say
     else:
         with console.status("start", spinner_style="none") as status:
             yield lambda step: status.update(Text(step))
 
 
-def _lines(console: Console, seconds_between: float) -> Progress:
-    begun = shown = time.monotonic()
+class _Log:
+    """Writes the current step as a line, once."""
 
-    def show(step: str) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if now - shown >= seconds_between:
-            shown = now
-            console.print(Text(f"{now - begun:4.0f} s  {step}"), soft_wrap=True)
+    def __init__(self, console: Console) -> None:
+        self._console, self._begun = console, time.monotonic()
+        self._step = self._written = ""
 
-    return show
+    def say(self, step: str) -> None:
+        self._step = step
+
+    def say_at_once(self, step: str) -> None:
+        self._step = step
+        self.write()
+
+    def write(self) -> None:
+        step = self._step
+        if step != self._written:
+            self._written = step
+            seconds = time.monotonic() - self._begun
+            self._console.print(Text(f"{seconds:4.0f} s  {step}"), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` again and again from another thread: a long step announces nothing meanwhile."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

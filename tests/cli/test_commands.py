@@ -76,7 +76,7 @@ def test_build(project: Project) -> None:
         assert item["format"] == "onnx"
         assert item["name"] == f"onnx-{item['variant']}"
         assert item["bytes"] > item["weight_bytes"] > 0
-        assert sum(item["grids"].values()) == item["weight_bytes"]
+        assert sum(item["number_formats"].values()) == item["weight_bytes"]
         vectors = edgeq.load(item["path"]).embed(["ba be", "ba be bi"])
         assert vectors.shape == (2, tiny_bert.HIDDEN)
     shown = for_a_person(ask(project, "build", "recipe.yaml"))

@@ -51,7 +51,10 @@ def test_a_net_of_ones_own_is_quantized_checked_and_run(net: Path, tmp_path: Pat
 
     assert "onnx-int8-static" in for_a_person(edge("plan", "recipe.yaml"))
     (built,) = answered(edge("build", "recipe.yaml", "--json"))["artifacts"]
-    assert built["grids"].keys() == {"int8", "int8-stored"}  # 3 channels are faster in floats
+    assert built["number_formats"].keys() == {
+        "int8",
+        "int8-stored",
+    }  # 3 channels are faster in floats
     (verdict,) = answered(edge("check", "recipe.yaml", "--json"))["verdicts"]
     lines = {line["budget"]: line for line in verdict["lines"]}
     assert 0 < lines["quality.error"]["value"] < 0.1

@@ -219,7 +219,7 @@ def of_build(shop: Shop, answer: Any) -> None:
     for item in answer["artifacts"]:
         record = read_artifact(Path(item["path"]))
         assert (item["name"], item["bytes"]) == (record.name, record.bytes)
-        assert item["grids"] == record.grid_summary()
+        assert item["number_formats"] == record.bytes_by_number_format()
 
 
 def of_bundle(shop: Shop, answer: Any) -> None:

@@ -15,7 +15,7 @@ from edgeq.quantize.presets import portable_formats
 
 SHIPPED = sorted(p.stem for p in (Path(__file__).parents[2] / "devices").glob("*.yaml"))
 APPLE = [name for name in SHIPPED if load_device(name).os in ("ios", "macos")]
-GRIDS = [each.name for each in portable_formats()]
+NUMBER_FORMATS = [each.name for each in portable_formats()]
 
 
 def changed(name: str, **changes: Any) -> Device:
@@ -28,8 +28,8 @@ def test_a_suited_format_is_one_that_the_release_runs(name: str) -> None:
     release = int(device.os_version.split(".")[0])
     assert device.compute_units == "all"
     for unit in ("gpu", "npu"):
-        for grid in set(device.suits[unit]) - {"int8-activations"}:
-            target = needs_os(grid)
+        for number_format in set(device.suits[unit]) - {"int8-activations"}:
+            target = needs_os(number_format)
             assert release >= (target.macos if device.os == "macos" else target.ios)
     assert "float32" not in device.suits["npu"]
 
@@ -51,18 +51,20 @@ def test_a_device_before_blocks_and_states_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", APPLE)
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("number_format", NUMBER_FORMATS)
 @pytest.mark.parametrize("units", ALLOWED)
-def test_every_unit_named_may_be_used_and_every_grid_suits_it(
-    name: str, grid: str, units: Any
+def test_every_unit_named_may_be_used_and_every_number_format_suits_it(
+    name: str, number_format: str, units: Any
 ) -> None:
     device = changed(name, compute_units=units)
-    (line,) = advice_for({grid: 100}, device, "float16")
-    assert line.startswith(f"{name}: {grid} suits ")
+    (line,) = advice_for({number_format: 100}, device, "float16")
+    assert line.startswith(f"{name}: {number_format} suits ")
     assert device.compute_units is not None
     head, *others = line.split("; ")
     for unit, words in UNIT_NAMES.items():
-        suits = unit in ALLOWED[device.compute_units] and grid in device.suits.get(unit, ())
+        suits = unit in ALLOWED[device.compute_units] and number_format in device.suits.get(
+            unit, ()
+        )
         assert (words in head) == suits
         for other in others:
             if other.startswith(f"on {words}, rather "):

@@ -103,13 +103,15 @@ def test_a_random_decoder_in_gguf(
     check(estimate_memory(contents, context=1536), folder, work)
 
 
-@pytest.mark.parametrize("grid", [None, "int4-b32"])
-def test_a_random_decoder_in_onnx(random_decoder: Path, tmp_path: Path, grid: str | None) -> None:
+@pytest.mark.parametrize("number_format", [None, "int4-b32"])
+def test_a_random_decoder_in_onnx(
+    random_decoder: Path, tmp_path: Path, number_format: str | None
+) -> None:
     pytest.importorskip("onnx", reason="graphs are written with onnx")
     from tests.support.decoder_artifacts import decoder_artifact, float_graph, nearest_codes
 
     graph = float_graph(random_decoder, tmp_path / "graph")
-    codes = nearest_codes(graph, grid) if grid else None
+    codes = nearest_codes(graph, number_format) if number_format else None
     folder = decoder_artifact(random_decoder, graph, tmp_path / "made", codes)
     config = json.loads((random_decoder / "config.json").read_text())
     contents = contents_of_artifact(read_record(folder), sizes_of_config(config, "config.json"))
@@ -126,8 +128,8 @@ def known_contents(source: Path, type_name: str, folder: Path) -> Contents:
 
     sizes = sizes_of_config(json.loads((source / "config.json").read_text()), "config.json")
     types = {tensor.type.name for tensor in read_header(folder / "model.gguf").tensors.values()}
-    grid = type_name if type_name in types else "F32"
-    weights = {name: Weight(shape, grid, 0) for name, shape in sizes.shapes.items()}
+    number_format = type_name if type_name in types else "F32"
+    weights = {name: Weight(shape, number_format, 0) for name, shape in sizes.shapes.items()}
     found = contents_of_artifact(read_record(folder), sizes)
     tokenizer = (source / "tokenizer.json").stat().st_size
     return replace(found, weights=weights, tokenizer_bytes=tokenizer)

@@ -137,10 +137,10 @@ def qdq_artifact(directory: Path) -> Path:
             f"{name}.scale": np.array(0.03, np.float32),
             f"{name}.zero": np.array(128, np.uint8),
         }
-        grid = [f"{name}.scale", f"{name}.zero"]
+        number_format = [f"{name}.scale", f"{name}.zero"]
         nodes += [
-            helper.make_node("QuantizeLinear", ["features", *grid], [f"{name}.q"]),
-            helper.make_node("DequantizeLinear", [f"{name}.q", *grid], [f"{name}.x"]),
+            helper.make_node("QuantizeLinear", ["features", *number_format], [f"{name}.q"]),
+            helper.make_node("DequantizeLinear", [f"{name}.q", *number_format], [f"{name}.x"]),
             helper.make_node(
                 "DequantizeLinear", [f"{name}.codes", f"{name}.scales"], [f"{name}.w"], axis=1
             ),

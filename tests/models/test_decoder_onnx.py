@@ -29,7 +29,7 @@ from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import Session, open_session
 from edgeq.quantize.number_formats import QuantizedTensor
 from tests.support import tiny_decoders
-from tests.support.decoder_artifacts import float_graph, grid_for, nearest_codes
+from tests.support.decoder_artifacts import decide_on, float_graph, nearest_codes
 
 LONG = 300  # tokens: more than a window and the room behind it hold together
 TABLE = "model.embed_tokens.weight"
@@ -176,11 +176,11 @@ def regions(model: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-@pytest.mark.parametrize("grid", ["int8-b32", "int4-b32"])
-def test_a_tied_table_is_in_the_file_once(make: Make, tmp_path: Path, grid: str) -> None:
+@pytest.mark.parametrize("number_format", ["int8-b32", "int4-b32"])
+def test_a_tied_table_is_in_the_file_once(make: Make, tmp_path: Path, number_format: str) -> None:
     tiny = make("smollm2")
-    codes = nearest_codes(tiny.graph, grid)
-    written = write_codes(tiny.graph, tmp_path, grid_for(grid), codes)
+    codes = nearest_codes(tiny.graph, number_format)
+    written = write_codes(tiny.graph, tmp_path, decide_on(number_format), codes)
     places = regions(tmp_path / MODEL_FILE)
     assert places[f"{TABLE}.rows"] == places[f"{TABLE}.codes"]
     in_file = sum(tensor.bytes for tensor in written.tensors.values())
@@ -221,15 +221,15 @@ def with_inputs_as_they_are(model: Path) -> Path:
 
 # One with everything apart, biases that are joined, norms in between, and fused weights.
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "phi3", "gemma3_text"])
-@pytest.mark.parametrize("grid", ["int8-b32", "int4-b32"])
+@pytest.mark.parametrize("number_format", ["int8-b32", "int4-b32"])
 def test_codes_are_computed_with_as_they_are(
-    make: Make, tmp_path: Path, family: str, grid: str
+    make: Make, tmp_path: Path, family: str, number_format: str
 ) -> None:
     tiny = make(family)
-    codes = nearest_codes(tiny.graph, grid)
+    codes = nearest_codes(tiny.graph, number_format)
     matrices = {n for n, shape in tiny.decoder.tensors().items() if len(shape) == 2}
     assert set(codes) == matrices
-    write_codes(tiny.graph, tmp_path, grid_for(grid), codes)
+    write_codes(tiny.graph, tmp_path, decide_on(number_format), codes)
     model = tmp_path / MODEL_FILE
     expected = dequantized(tiny, codes, tmp_path / "again")
     exact = run_in_pieces(tiny, with_inputs_as_they_are(model), tiny.ids(60), [30, 60])
@@ -247,7 +247,7 @@ def test_keys_queries_and_values_are_one_product(make: Make, tmp_path: Path) -> 
         folder = tmp_path / family
         folder.mkdir()
         codes = nearest_codes(tiny.graph, "int4-b32")
-        write_codes(tiny.graph, folder, grid_for("int4-b32"), codes)
+        write_codes(tiny.graph, folder, decide_on("int4-b32"), codes)
         nodes = onnx.load(folder / MODEL_FILE, load_external_data=False).graph.node
         products[family] = [node.op_type for node in nodes].count("MatMulNBits")
     # q, k, v, o, gate, up, down and the output layer; norms of heads keep the first three apart.
@@ -306,7 +306,7 @@ def test_gptq_rounds_a_tied_table_for_what_the_output_layer_sees(make: Make) -> 
     tiny = make("smollm2")
     windows = [tiny.ids(100, seed=seed) for seed in range(8)]
     feeds = decoder_feeds(tiny.decoder, [window.tolist() for window in windows])
-    careful = find_codes(tiny.graph, grid_for("int4-b32", "gptq"), feeds, str)[TABLE]
+    careful = find_codes(tiny.graph, decide_on("int4-b32", "gptq"), feeds, str)[TABLE]
     plain = nearest_codes(tiny.graph, "int4-b32")[TABLE]
     assert careful.method == "gptq"
     inputs = inputs_seen(tiny, windows)[TABLE]

@@ -84,7 +84,6 @@ def test_an_unknown_key_of_a_decoder_is_refused(family: str) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"model_type": "qwen3_moe", "num_experts": 128}, "no operator for mixtures of experts"),
         (
             {"model_type": "lfm2", "layer_types": ["conv", "full_attention"]},
             "no operator for layers of 'conv'",

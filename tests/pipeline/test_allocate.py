@@ -133,7 +133,7 @@ def test_the_file_fits_and_rules_are_kept(folder: Path, built: Built) -> None:
     assert low < record.bytes <= (low + high) // 2
     assert record.bytes > 0.97 * (low + high) / 2  # next to nothing is left over
     ruled = record.tensors["model.layers.0.self_attn.v_proj.weight"]
-    assert (ruled.grid, ruled.note.split(":")[0]) == ("int8-b32", "rule 1")
+    assert (ruled.number_format, ruled.note.split(":")[0]) == ("int8-b32", "rule 1")
     types = {tensor.type.name for tensor in read_header(built.path / GGUF_FILE).tensors.values()}
     assert len(types - {"F32"}) > 2
 

@@ -56,7 +56,9 @@ def test_the_bill_is_valid_and_complete(bundle: Path, tmp_path: Path) -> None:
     assert metrics["memory.peak"]["value"].startswith(str(line["value"]))
     assert line["how"] in metrics["memory.peak"]["slice"]
     named = {each["name"] for each in model["properties"]}
-    assert {f"edgeq:number-format:{name}" for name in record.artifact.grid_summary()} <= named
+    assert {
+        f"edgeq:number-format:{name}" for name in record.artifact.bytes_by_number_format()
+    } <= named
     tools = {each["name"] for each in bill["metadata"]["tools"]["components"]}
     assert tools == set(record.artifact.tools)
 

@@ -62,12 +62,12 @@ def test_the_record_names_what_was_folded(built: dict[str, Built]) -> None:
     folded = {name for name, method in methods.items() if method == "awq"}
     assert folded
     assert all("layers" in name for name in folded)  # nothing takes a table's factors back
-    assert {tensor.grid for name, tensor in record.tensors.items() if name in folded} == {
+    assert {tensor.number_format for name, tensor in record.tensors.items() if name in folded} == {
         "int4-b32"
     }
 
 
-def test_importance_is_a_method_of_our_own_grids(built: dict[str, Built]) -> None:
+def test_importance_is_a_method_of_our_own_number_format(built: dict[str, Built]) -> None:
     record = read_artifact(built["int4-b32-importance"].path)
     methods = {tensor.method for tensor in record.tensors.values()}
     assert "importance" in methods

@@ -81,7 +81,7 @@ def test_every_variant_is_there_in_each_format_that_holds_it(built: dict[str, Bu
     for item in built.values():
         assert read_artifact(item.path) == item.artifact
     rule = built["gguf-Q4_K_M"].artifact.tensors["model.layers.0.mlp.down_proj.weight"]
-    assert (rule.grid, rule.note) == ("Q8_0", "rule 1: *.layers.0.mlp.down_proj.weight")
+    assert (rule.number_format, rule.note) == ("Q8_0", "rule 1: *.layers.0.mlp.down_proj.weight")
 
 
 def test_a_plan_knows_the_sizes(project: Path, built: dict[str, Built]) -> None:
@@ -110,11 +110,15 @@ def test_the_codes_of_both_formats_are_one_rounding(project: Path, built: dict[s
     stages = [path for path in (project / "store" / "codes").iterdir() if path.is_dir()]
     assert len(stages) == 2
     for variant in ("int8-b32", "int4-b32"):
-        grids = [
-            {n: (t.grid, t.method) for n, t in item.artifact.tensors.items() if "b32" in t.grid}
+        number_formats = [
+            {
+                n: (t.number_format, t.method)
+                for n, t in item.artifact.tensors.items()
+                if "b32" in t.number_format
+            }
             for item in (built[f"gguf-{variant}"], built[f"onnx-{variant}"])
         ]
-        assert grids[0] == grids[1] and len(grids[0]) == 43
+        assert number_formats[0] == number_formats[1] and len(number_formats[0]) == 43
 
 
 def test_a_matrix_that_was_written_is_read_to_the_same_file(

@@ -21,7 +21,7 @@ from edgeq.core.artifact import ADAPTER_FILE, GGUF_FILE, Artifact, read_artifact
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.language import LanguageModel
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.quantize.adapter import GRID
+from edgeq.quantize.adapter import NUMBER_FORMAT
 from tests.support import tiny_decoders
 from tests.support.bundles import unchecked_bundle
 
@@ -111,7 +111,10 @@ def test_the_adapter_is_a_file_of_its_own_or_in_the_graph(
     record = artifact.settings["recovery"]
     assert (record["rank"], record["steps"], record["seed"]) == (2, 2, 0)
     assert record["kl_after"] < record["kl_before"]
-    assert artifact.grid_summary()[GRID] == artifact.weight_bytes - bare.weight_bytes
+    assert (
+        artifact.bytes_by_number_format()[NUMBER_FORMAT]
+        == artifact.weight_bytes - bare.weight_bytes
+    )
 
 
 def test_formats_of_one_rounding_share_an_adapter(
@@ -135,8 +138,10 @@ def test_formats_of_one_rounding_share_an_adapter(
 def test_a_plan_knows_the_sizes(project: Path, built: dict[str, tuple[Path, Artifact]]) -> None:
     for artifact in make_plan(project / "recipe.yaml").plan.artifacts:
         record = built[artifact.name][1]
-        planned = {t.name: t.bytes for t in artifact.tensors if t.grid == GRID}
-        assert planned == {n: t.bytes for n, t in record.tensors.items() if t.grid == GRID}
+        planned = {t.name: t.bytes for t in artifact.tensors if t.number_format == NUMBER_FORMAT}
+        assert planned == {
+            n: t.bytes for n, t in record.tensors.items() if t.number_format == NUMBER_FORMAT
+        }
         if artifact.format == "gguf":
             assert artifact.download_bytes == record.bytes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.header import read_header
 from edgeq.formats.gguf.imatrix import read_imatrix, write_imatrix
 from edgeq.formats.gguf.inside import Scored, importance_inside
+from edgeq.formats.gguf.llama_model import LlamaModel
+from edgeq.formats.gguf.products import Product, Watch, open_watched
 from edgeq.formats.gguf.source.directory import unpacked
 from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.writer import write_gguf
@@ -29,6 +32,12 @@ TEXT = Path(__file__).parents[2] / "recipes" / "data" / "wren-calibration.txt"
 
 
 Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEQ_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
 
 
 def rewritten(source: Path, out: Path, arch: str, facts: dict[str, int], made: Arrays) -> Path:
@@ -101,6 +110,58 @@ def test_it_fits_and_what_it_loses_is_measured(
         assert count == sum(written[name].type is TYPES[type] for name in names)
     assert len(found.types) > 1
     assert 0 < found.predicted / 4 < found.kl < 4 * found.predicted
+
+
+def test_what_is_measured_is_measured_once(
+    foreign: Path, text: Path, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped command goes on where it was, and another size asks for no pass at all."""
+    monkeypatch.setattr(quantize_gguf, "default_threads", lambda: 1)
+    monkeypatch.setattr(quantize_gguf, "_LEARNT", 10)
+    size = foreign.stat().st_size
+    fit_gguf(foreign, tmp_path / "whole.gguf", f"{size // 5} B", text, str)
+    store.rename(tmp_path / "elsewhere")
+
+    def run(limit: int, stop: str) -> list[str]:
+        steps: list[str] = []
+
+        def progress(step: str) -> None:
+            steps.append(step)
+            if step.startswith(stop):
+                raise KeyboardInterrupt
+
+        if stop == "never":
+            fit_gguf(foreign, tmp_path / "out.gguf", f"{limit} B", text, progress)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                fit_gguf(foreign, tmp_path / "out.gguf", f"{limit} B", text, progress)
+        return [step for step in steps if step.startswith(("importance", "cost"))]
+
+    assert run(size // 5, "importance: window 10")[0] == "importance: window 1 of 10"
+    assert run(size // 5, "cost of errors: 4")[0] == "importance: window 9 of 10"
+    measured = run(size // 5, "never")
+    assert measured[0].startswith("cost of errors: 1 of")
+    assert (tmp_path / "out.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+    assert run(size // 4, "never") == []
+
+
+def test_ctrl_c_ends_a_pass(foreign: Path) -> None:
+    """Sent where Python would lose it: while llama.cpp calls back."""
+    seen: list[str] = []
+
+    def take(product: Product) -> None:
+        seen.append(product.weight)
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    names = candidates(read_header(foreign))
+    watch, model = Watch(names, take), LlamaModel(foreign)
+    open_watched(model, watch, 16, 1, 1)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), watch.passing():
+        model.decode_last(np.arange(300, 316, dtype=np.int32), 1)
+    assert len(seen) == 3 < len(names)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_size_that_nothing_keeps_is_refused(foreign: Path, text: Path, tmp_path: Path) -> None:

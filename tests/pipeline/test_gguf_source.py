@@ -35,9 +35,9 @@ workload: {context: 64, prompt: 32, generate: 16}
 """
 
 
-def planned(folder: Path, family: str, grid: str = "F32") -> Planned:
+def planned(folder: Path, family: str, number_format: str = "F32") -> Planned:
     source = tiny_decoders.make(folder / "model", family)
-    write(source, folder / "model.gguf", grid)
+    write(source, folder / "model.gguf", number_format)
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "text.txt").write_text(tiny_decoders.TEXT.read_text())
     return make_plan(folder / "recipe.yaml", weights=True)
@@ -52,9 +52,11 @@ def request_of(found: Planned, graph: Path) -> ProofRequest:
     return proof_request(found.model, "text-generation", graph, found.path.parent / "text.txt")
 
 
-@pytest.mark.parametrize(("family", "grid"), [("smollm2", "F32"), ("gemma3_text", "Q4_0")])
-def test_the_float_graph_is_compared_with_llama_cpp(tmp_path: Path, family: str, grid: str) -> None:
-    found = planned(tmp_path, family, grid)
+@pytest.mark.parametrize(("family", "number_format"), [("smollm2", "F32"), ("gemma3_text", "Q4_0")])
+def test_the_float_graph_is_compared_with_llama_cpp(
+    tmp_path: Path, family: str, number_format: str
+) -> None:
+    found = planned(tmp_path, family, number_format)
     assert "llama.cpp" in found.plan.reference
     graph = float_graph(found.model.located.path, tmp_path / "float")
     proof = prove(request_of(found, graph))
@@ -62,7 +64,7 @@ def test_the_float_graph_is_compared_with_llama_cpp(tmp_path: Path, family: str,
     assert proof.difference is not None and proof.tolerance is not None
     assert proof.difference <= proof.tolerance < 1e-2
     noted = [note for artifact in found.plan.artifacts for note in artifact.advice]
-    assert any("already quantized" in note for note in noted) is (grid == "Q4_0")
+    assert any("already quantized" in note for note in noted) is (number_format == "Q4_0")
 
 
 def test_weights_that_are_not_those_of_the_file_are_refused(tmp_path: Path) -> None:

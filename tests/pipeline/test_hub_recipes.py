@@ -132,7 +132,7 @@ def test_a_recipe_is_planned_without_weights(
     assert 4 < mix.weight_bytes * 8 / parameters < 7.5
     for format in ("gguf", "onnx"):
         int4 = by_name[f"{format}-int4-b32"]
-        assert {tensor.grid for tensor in int4.tensors if len(tensor.shape) > 1} <= {
+        assert {tensor.number_format for tensor in int4.tensors if len(tensor.shape) > 1} <= {
             "int4-b32",
             "int8-b32",
         }
@@ -150,5 +150,9 @@ def test_rows_that_do_not_divide_fall_back_and_say_so(
     plan = planned("smollm2-135m", SMOLLM2, tmp_path, monkeypatch)
     (mix,) = (artifact for artifact in plan.artifacts if artifact.name == "gguf-Q4_K_M")
     tensors = {tensor.name: tensor for tensor in mix.tensors}
-    assert tensors["model.layers.5.self_attn.q_proj.weight"].grid == "Q5_0"  # 576 = 2.25 × 256
-    assert tensors["model.layers.5.mlp.down_proj.weight"].grid.endswith("_K")  # 1536 = 6 × 256
+    assert (
+        tensors["model.layers.5.self_attn.q_proj.weight"].number_format == "Q5_0"
+    )  # 576 = 2.25 × 256
+    assert tensors["model.layers.5.mlp.down_proj.weight"].number_format.endswith(
+        "_K"
+    )  # 1536 = 6 × 256

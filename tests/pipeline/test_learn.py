@@ -54,12 +54,12 @@ def feeds(with_mask: bool = False, count: int = 9) -> list[Feed]:
     return [{"input_ids": each, **mask} for each, mask in zip(ids, masks, strict=True)]
 
 
-def rounded(folder: Path, grid: str = "int4-b32") -> dict[str, QuantizedTensor]:
+def rounded(folder: Path, stored_as: str = "int4-b32") -> dict[str, QuantizedTensor]:
     """Codes of every linear layer's weight, by rounding to nearest."""
     directory = read_directory(folder, "test")
     weights = open_weights(directory)
     return {
-        name: NEAREST.round(weights.read(name), None, number_format(grid))
+        name: NEAREST.round(weights.read(name), None, number_format(stored_as))
         for name, facts in directory.tensors.items()
         if ".layer" in name and len(facts.shape) == 2
     }

@@ -55,7 +55,7 @@ def by_name(artifact: ArtifactPlan) -> dict[str, TensorPlan]:
     return {tensor.name: tensor for tensor in artifact.tensors}
 
 
-def test_every_tensor_gets_a_grid_and_a_reason(folder: Path) -> None:
+def test_every_tensor_gets_a_number_format_and_a_reason(folder: Path) -> None:
     planned = plan(folder).plan
     assert (planned.recipe, planned.source, planned.revision) == ("tiny", "tiny", None)
     assert planned.licence == "mit"
@@ -66,19 +66,19 @@ def test_every_tensor_gets_a_grid_and_a_reason(folder: Path) -> None:
     assert not any("pooler" in name for name in dynamic)
 
     key = dynamic[f"{LAYER}attention.self.key.weight"]
-    assert (key.grid, key.method, key.reason) == ("int8", "nearest", "default")
+    assert (key.number_format, key.method, key.reason) == ("int8", "nearest", "default")
     assert key.shape == (tiny_bert.HIDDEN, tiny_bert.HIDDEN)
     assert key.bytes == 64 * 64 + 64 * 4  # ONNX stores the scales of a product as float32
 
     key, value = (int4[f"{LAYER}attention.self.{name}.weight"] for name in ("key", "value"))
-    assert (key.grid, key.method) == ("int4-b32", "gptq")
+    assert (key.number_format, key.method) == ("int4-b32", "gptq")
     assert key.bytes == 64 * 64 // 2 + 64 * 2 * 4
-    assert (value.grid, value.method) == ("int8", "nearest")
+    assert (value.number_format, value.method) == ("int8", "nearest")
     assert value.reason == "rule 1: *.attention.self.value.weight"
     assert dynamic[value.name].reason == "default"  # the rule is for int4-b32 alone
 
     bias = int4[f"{LAYER}output.dense.bias"]
-    assert (bias.grid, bias.method, bias.bytes) == ("float32", "none", 4 * 64)
+    assert (bias.number_format, bias.method, bias.bytes) == ("float32", "none", 4 * 64)
     assert "fewer than 2 axes" in bias.reason
 
 
@@ -92,9 +92,9 @@ def test_the_first_rule_wins_and_is_numbered(folder: Path) -> None:
     )
     tensors = by_name(plan(folder, text).plan.artifacts[0])
     first = tensors[f"{LAYER}output.dense.weight"]
-    assert (first.grid, first.reason) == ("float32", "rule 1: *.layer.0.*")
+    assert (first.number_format, first.reason) == ("float32", "rule 1: *.layer.0.*")
     second = tensors["encoder.layer.1.output.dense.weight"]
-    assert (second.grid, second.reason) == ("int8-b32", "rule 2: *.layer.[01].output.*")
+    assert (second.number_format, second.reason) == ("int8-b32", "rule 2: *.layer.[01].output.*")
 
 
 def test_estimates_hold_for_what_was_built(project: Project) -> None:
@@ -108,9 +108,11 @@ def test_what_was_planned_is_what_was_built(project: Project) -> None:
     for artifact in make_plan(project.recipe).plan.artifacts:
         record = read_artifact(Path(project.artifacts[artifact.name]["path"]))
         planned = by_name(artifact)
-        assert {n for n, t in planned.items() if t.grid != "float32"} <= record.tensors.keys()
+        assert {
+            n for n, t in planned.items() if t.number_format != "float32"
+        } <= record.tensors.keys()
         for name, tensor in record.tensors.items():
-            assert tensor.grid == planned[name].grid
+            assert tensor.number_format == planned[name].number_format
             reason, method = planned[name].reason, planned[name].method
             notes = {method: reason}
             if "embeddings" in name and method == "gptq":  # a table may be better off, and says so
@@ -199,7 +201,7 @@ def test_a_plain_onnx_file_is_planned_by_its_own_names(tmp_path: Path) -> None:
         """
     (artifact,) = plan(tmp_path, text).plan.artifacts
     tensors = by_name(artifact)
-    assert tensors["fc.w"].grid == "int8"
+    assert tensors["fc.w"].number_format == "int8"
     assert tensors["fc.w"].shape == (10, 1024)
 
 
@@ -215,7 +217,7 @@ def test_a_plan_does_not_promise_what_no_kernel_can_run(tmp_path: Path) -> None:
         """
     (artifact,) = plan(tmp_path, text).plan.artifacts
     convolution = by_name(artifact)["c2.w"]
-    assert convolution.grid == "float32"
+    assert convolution.number_format == "float32"
     assert "Conv" in convolution.reason
 
 

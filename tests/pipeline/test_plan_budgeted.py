@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,9 @@ pytest.importorskip("scipy", reason="the extra [fit] is not installed")
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeq.core.errors import InvalidInput
+from edgeq.formats.registry import file_format
+from edgeq.models.architectures import decoder_of
 from edgeq.pipeline.allocate.bounds import Site, sizes_of
 from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
 from edgeq.pipeline.allocate.prospects import _last, foretold
@@ -104,10 +109,12 @@ def test_memory_and_an_adapter_bound_what_it_can_become(tmp_path: Path) -> None:
             assert artifact.download_bytes <= 3 << 20
             continue
         (own,) = [fit for fit in made.recipe.quantize.fit if fit.memory]
-        chosen = {t.name: t.grid for t in prospect.largest.tensors if t.reason == "fit"}
+        chosen = {t.name: t.number_format for t in prospect.largest.tensors if t.reason == "fit"}
         site = Site(made.recipe, made.model, "gguf", made.targets["gguf"], own, {})
         options = allowed(find_options(made.model, made.recipe, "gguf"), made.recipe, "gguf", own)
-        uses = {n: next(o.use for o in options[n] if o.grid == g) for n, g in chosen.items()}
+        uses = {
+            n: next(o.use for o in options[n] if o.number_format == g) for n, g in chosen.items()
+        }
         assert site.exceeded(uses) == []
         widest = {name: each[-1].use for name, each in options.items()}
         assert site.exceeded(widest)
@@ -156,3 +163,20 @@ def test_a_choice_of_floats_alone_is_the_model_itself(tmp_path: Path) -> None:
 @given(st.integers(1, 300), st.integers(0, 300))
 def test_the_last_that_holds_is_found(count: int, end: int) -> None:
     assert _last(count, lambda number: number <= end) == min(end, count - 1)
+
+
+def test_what_cannot_hold_a_mixture_refuses_it() -> None:
+    config = {
+        **{"model_type": "qwen3_moe", "vocab_size": 300, "hidden_size": 64, "head_dim": 16},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2},
+        **{"intermediate_size": 96, "max_position_embeddings": 128, "rms_norm_eps": 1e-6},
+        **{"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96},
+        **{"norm_topk_prob": True, "hidden_act": "silu"},
+    }
+    mixture: Any = SimpleNamespace(decoder=decoder_of(config, "config.json"))
+    for format in ("coreml", "coreai"):
+        with pytest.raises(InvalidInput, match="mixtures of experts cannot be written"):
+            file_format(format).notes(mixture)
+    with pytest.raises(InvalidInput, match="one tensor") as refused:
+        find_options(mixture, mixture, "gguf")
+    assert "edgeq quantize IN.gguf" in refused.value.problems[0].remedy

@@ -87,7 +87,7 @@ def test_a_deployment_target_too_old_is_refused_where_it_stands(folder: Path) ->
     assert "inputs of more than one length" in refusal("int8", "18", folder=folder, more=more)
 
 
-def test_grids_of_rules_count_too(folder: Path) -> None:
+def test_number_format_of_rules_count_too(folder: Path) -> None:
     rule = '{match: "*.attention.self.key.weight", use: int4-b32}'
     assert "needs iOS 18" in refusal("int8", "17", folder=folder, rules=rule)
     assert planned(folder, "int8", "18", rules=rule) == {"int8": "iOS 18 / macOS 15"}

@@ -31,7 +31,7 @@ from edgeq.pipeline.recover.low_rank import approximated
 from edgeq.quantize.adapter import Factors, load_adapter, planned_factors, save_adapter
 from edgeq.quantize.number_formats import Floats
 from tests.support import tiny_decoders
-from tests.support.decoder_artifacts import grid_for, nearest_codes
+from tests.support.decoder_artifacts import decide_on, nearest_codes
 from tests.support.gguf_artifacts import write_file
 
 RANK = 3
@@ -139,7 +139,7 @@ def test_onnxruntime_adds_what_the_factors_say(case: Case) -> None:
 
     def logits(adapter: Mapping[str, Factors]) -> Floats:
         out.mkdir(exist_ok=True)
-        written = write_codes(graph, out, grid_for("int8-b32"), codes, adapter)
+        written = write_codes(graph, out, decide_on("int8-b32"), codes, adapter)
         assert set(written.tensors) >= set(case.adapter)
         model = onnx.load(out / "model.onnx")
         assert model.opset_import == onnx.load(graph / "model.onnx").opset_import
@@ -165,7 +165,7 @@ def test_an_adapter_for_weights_the_graph_lacks_is_refused(case: Case) -> None:
     codes = nearest_codes(graph, "int8-b32")
     strange = {"model.layers.9.mlp.up_proj.weight": next(iter(case.adapter.values()))}
     with pytest.raises(ValueError, match=r"no product in the graph for model\.layers\.9"):
-        write_codes(graph, out, grid_for("int8-b32"), codes, strange)
+        write_codes(graph, out, decide_on("int8-b32"), codes, strange)
 
 
 def test_equal_adapters_have_equal_bytes(case: Case, tmp_path: Path) -> None:

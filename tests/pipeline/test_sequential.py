@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +16,7 @@ import pytest
 from edgeq.core.steps import Steps
 from edgeq.formats.onnx.write import write_codes
 from edgeq.models.architectures import decoder_of
+from edgeq.models.graphs import sequential
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.rounding import find_codes
@@ -67,6 +70,7 @@ def test_pieces_give_the_whole_graphs_logits(family: str, tmp_path: Path) -> Non
         piece = pieces.until(stop, samples[0])
         if piece is not None:
             samples.advance(piece, given)
+            samples.drop()
     session = open_session(graph / "model.onnx", threads=1)
     for feed, found in zip(feeds, samples.values("logits"), strict=True):
         whole = session.run(["logits"], dict(feed))[0][0]
@@ -106,6 +110,40 @@ def test_a_stopped_build_goes_on_with_the_same_codes(wren: Path, tmp_path: Path)
     assert any("quantize model.layers.0.mlp.gate_proj" in step for step in steps)
     assert list(again) == list(whole)
     assert all(same(again[name], whole[name]) for name in whole)
+
+
+def test_a_stopped_build_repeats_no_pass(
+    wren: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless what both models had made is not as it was."""
+    monkeypatch.setattr(sequential, "_SECONDS_BETWEEN_SAVES", 0.0)
+    feeds = feeds_of(read_directory(WREN, "test"), 2, 16)
+    whole = round_in_sequence(wren, choices(wren, [0]), {}, feeds, str)
+
+    def stop(step: str) -> None:
+        if "gate_proj" in step:
+            raise KeyboardInterrupt
+
+    stopped, damaged = tmp_path / "stopped", tmp_path / "damaged"
+    with pytest.raises(KeyboardInterrupt):
+        round_in_sequence(wren, choices(wren, [0]), {}, feeds, stop, Steps(stopped))
+    shutil.copytree(stopped, damaged)
+    spilled = min((damaged / "samples" / "rounded").iterdir())
+    spilled.write_bytes(bytes(spilled.stat().st_size))
+    passes: list[Samples] = []
+    advance = Samples.advance
+
+    def counted(samples: Samples, *arguments: Any) -> None:
+        passes.append(samples)
+        advance(samples, *arguments)
+
+    monkeypatch.setattr(Samples, "advance", counted)
+    for kept, layers in ((stopped, 1), (damaged, 4)):
+        passes.clear()
+        again = round_in_sequence(wren, choices(wren, [0]), {}, feeds, str, Steps(kept))
+        assert len(passes) == 2 * layers, "of both models, up to each layer's input"
+        assert list(again) == list(whole)
+        assert all(same(again[name], whole[name]) for name in whole)
 
 
 def test_a_fall_back_is_told_and_recorded(wren: Path, tmp_path: Path) -> None:
@@ -176,3 +214,38 @@ for name in ("calibration", "evaluation"):
     assert "3 built" in ran.stdout
     assert "calibration True" in ran.stdout
     assert "evaluation False" in ran.stdout
+
+
+def test_experts_are_rounded_on_the_tokens_that_choose_them(tmp_path: Path) -> None:
+    """The two models' tokens differ there; rounding for inputs still beats plain rounding."""
+    folder, graph = tmp_path / "model", tmp_path / "graph"
+    graph.mkdir()
+    tiny_decoders.make(folder, "qwen3_moe")
+    directory = read_directory(folder, "test")
+    export_decoder(directory, graph)
+    feeds, judges = feeds_of(directory, 16), feeds_of(directory, 20)[16:]
+    pieces = Pieces(graph, ())
+    for weight in products(graph, "layers"):
+        assert weight.product is not None
+        name = weight.product.activation.name or ""
+        assert pieces.has_chosen_rows(name) == (".experts." in weight.name)
+    losses = {}
+    session = open_session(graph / "model.onnx", threads=1)
+    wanted = [session.run(["logits"], dict(feed))[0] for feed in judges]
+    for method in ("gptq", "nearest"):
+        choice = Choice("int4-b32", method, "float32", None)
+
+        def decide(name: str, shape: tuple[int, ...], choice: Choice = choice) -> Decision:
+            return Decision(choice if ".experts." in name else None, "asked for")
+
+        codes = find_codes(graph, decide, feeds, str)
+        assert len(codes) == 2 * 5 * 3
+        written = tmp_path / method
+        written.mkdir()
+        write_codes(graph, written, decide, codes)
+        rounded = open_session(written / "model.onnx", threads=1)
+        found = [rounded.run(["logits"], dict(feed))[0] for feed in judges]
+        losses[method] = sum(
+            float(np.square(a - b).mean()) for a, b in zip(found, wanted, strict=True)
+        )
+    assert 0 < losses["gptq"] < losses["nearest"]

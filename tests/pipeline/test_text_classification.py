@@ -127,8 +127,8 @@ def test_float_answers_are_those_of_transformers(mood: Mood) -> None:
 def test_the_plan_knows_what_the_file_holds(mood: Mood) -> None:
     planned = {item.name: item for item in make_plan(mood.recipe).plan.artifacts}
     for item in mood.built.values():
-        tensors = {t.name: (t.grid, t.bytes) for t in planned[item.artifact.name].tensors}
-        recorded = {n: (r.grid, r.bytes) for n, r in item.artifact.tensors.items()}
+        tensors = {t.name: (t.number_format, t.bytes) for t in planned[item.artifact.name].tensors}
+        recorded = {n: (r.number_format, r.bytes) for n, r in item.artifact.tensors.items()}
         assert recorded == {name: tensors[name] for name in recorded}
         assert "bert.pooler.dense.weight" in recorded
 

@@ -15,18 +15,18 @@ from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.number_formats.integers import INTEGERS
 from tests.support.properties import examples
 
-GRIDS = {each.name: each for each in INTEGERS}
-GRID_NAMES = st.sampled_from(sorted(GRIDS))
+NUMBER_FORMATS = {each.name: each for each in INTEGERS}
+NAMES = st.sampled_from(sorted(NUMBER_FORMATS))
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 70))
 
 
-def tensor(grid_name: str, shape: tuple[int, int], seed: int) -> QuantizedTensor:
-    """Any codes and scales that the grid can hold."""
-    grid = GRIDS[grid_name]
+def tensor(name: str, shape: tuple[int, int], seed: int) -> QuantizedTensor:
+    """Any codes and scales that the number format can hold."""
+    number_format = NUMBER_FORMATS[name]
     rng = np.random.default_rng(seed)
-    codes = rng.integers(grid.lowest, grid.highest + 1, shape).astype(np.int8)
-    scales = grid.storable(rng.standard_normal((shape[0], grid.groups(shape[1]))))
-    return QuantizedTensor(grid, codes, scales, "gptq" if seed % 2 else "nearest")
+    codes = rng.integers(number_format.lowest, number_format.highest + 1, shape).astype(np.int8)
+    scales = number_format.storable(rng.standard_normal((shape[0], number_format.groups(shape[1]))))
+    return QuantizedTensor(number_format, codes, scales, "gptq" if seed % 2 else "nearest")
 
 
 def same(left: QuantizedTensor, right: QuantizedTensor) -> bool:
@@ -38,7 +38,7 @@ def same(left: QuantizedTensor, right: QuantizedTensor) -> bool:
 @examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), GRID_NAMES, max_size=4
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), NAMES, max_size=4
     ),
     shape=SHAPES,
     seed=st.integers(0, 99),
@@ -46,7 +46,10 @@ def same(left: QuantizedTensor, right: QuantizedTensor) -> bool:
 def test_what_was_saved_is_loaded(
     tmp_path: Path, kinds: dict[str, str], shape: tuple[int, int], seed: int
 ) -> None:
-    codes = {name: tensor(grid, shape, seed + n) for n, (name, grid) in enumerate(kinds.items())}
+    codes = {
+        name: tensor(number_format, shape, seed + n)
+        for n, (name, number_format) in enumerate(kinds.items())
+    }
     save_codes(tmp_path / "codes.npz", codes)
     found = load_codes(tmp_path / "codes.npz")
     assert list(found) == list(codes)
@@ -72,6 +75,11 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, keep: int) -> None:
 
 def test_other_arrays_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "codes.npz"
-    np.savez(path, names=np.array(["w"]), grids=np.array(["int5"]), methods=np.array(["nearest"]))
+    np.savez(
+        path,
+        names=np.array(["w"]),
+        number_formats=np.array(["int5"]),
+        methods=np.array(["nearest"]),
+    )
     with pytest.raises(InvalidInput, match="int5"):
         load_codes(path)

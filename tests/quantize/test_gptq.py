@@ -1,4 +1,4 @@
-"""GPTQ changes a layer's output less than rounding to nearest, on the same grid and bytes."""
+"""GPTQ changes a layer's output less than rounding to nearest, in the same number format."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.number_formats.integers import INT4_B32, INTEGERS, IntegerFormat
 
 
-def gptq(weight: np.ndarray, hessian: np.ndarray, grid: IntegerFormat) -> QuantizedTensor:
-    return GPTQ.round(weight, Statistics.of(Moments(hessian)), grid)
+def gptq(weight: np.ndarray, hessian: np.ndarray, number_format: IntegerFormat) -> QuantizedTensor:
+    return GPTQ.round(weight, Statistics.of(Moments(hessian)), number_format)
 
 
 def correlated_inputs(rows: int, columns: int, seed: int) -> np.ndarray:
@@ -21,8 +21,8 @@ def correlated_inputs(rows: int, columns: int, seed: int) -> np.ndarray:
     return (generator.standard_normal((rows, columns)) @ mixing).astype(np.float32)
 
 
-@pytest.mark.parametrize("grid", INTEGERS, ids=lambda each: each.name)
-def test_output_error_on_unseen_inputs_is_less_than_nearest(grid: IntegerFormat) -> None:
+@pytest.mark.parametrize("number_format", INTEGERS, ids=lambda each: each.name)
+def test_output_error_on_unseen_inputs_is_less_than_nearest(number_format: IntegerFormat) -> None:
     inputs, unseen = (correlated_inputs(2048, 96, 0)[part::2] for part in (0, 1))
     weight = np.random.default_rng(2).standard_normal((48, 96)).astype(np.float32)
     hessian = inputs.T.astype(np.float64) @ inputs / len(inputs)
@@ -31,8 +31,8 @@ def test_output_error_on_unseen_inputs_is_less_than_nearest(grid: IntegerFormat)
     def output_error(dequantized: np.ndarray) -> float:
         return float(np.square(unseen @ dequantized.T - wanted).sum())
 
-    nearest = output_error(NEAREST.round(weight, None, grid).dequantize())
-    assert output_error(gptq(weight, hessian, grid).dequantize()) < 0.8 * nearest
+    nearest = output_error(NEAREST.round(weight, None, number_format).dequantize())
+    assert output_error(gptq(weight, hessian, number_format).dequantize()) < 0.8 * nearest
 
 
 def test_independent_equal_inputs_leave_nothing_to_make_up_for() -> None:

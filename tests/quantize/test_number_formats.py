@@ -1,4 +1,4 @@
-"""A grid's codes and scales mean what its docstring says, for any weight."""
+"""A number format's codes and scales mean what its docstring says, for any weight."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INTEGERS, IntegerFormat
 
-ALL_GRIDS = pytest.mark.parametrize("grid", INTEGERS, ids=lambda each: each.name)
+ALL_FORMATS = pytest.mark.parametrize("number_format", INTEGERS, ids=lambda each: each.name)
 weights = arrays(
     np.float32,
     array_shapes(min_dims=2, max_dims=2, max_side=70),
@@ -19,37 +19,43 @@ weights = arrays(
 )
 
 
-@ALL_GRIDS
+@ALL_FORMATS
 @given(weight=weights)
 def test_codes_stay_in_range_and_error_stays_below_the_scale(
-    grid: IntegerFormat, weight: np.ndarray
+    number_format: IntegerFormat, weight: np.ndarray
 ) -> None:
-    tensor = NEAREST.round(weight, None, grid)
-    assert tensor.codes.min() >= grid.lowest
-    assert tensor.codes.max() <= grid.highest
-    inside = (tensor.codes > grid.lowest) & (tensor.codes < grid.highest)
-    scales = np.abs(grid.spread(tensor.scales, weight.shape[1]))
+    tensor = NEAREST.round(weight, None, number_format)
+    assert tensor.codes.min() >= number_format.lowest
+    assert tensor.codes.max() <= number_format.highest
+    inside = (tensor.codes > number_format.lowest) & (tensor.codes < number_format.highest)
+    scales = np.abs(number_format.spread(tensor.scales, weight.shape[1]))
     error = np.abs(tensor.dequantize() - weight)
     assert (error[inside] <= 0.5001 * scales[inside] + 1e-6).all()
 
 
-@ALL_GRIDS
+@ALL_FORMATS
 @given(weight=weights)
-def test_scales_are_what_the_file_format_can_hold(grid: IntegerFormat, weight: np.ndarray) -> None:
-    scales = NEAREST.round(weight, None, grid).scales
-    assert scales.shape == (weight.shape[0], grid.groups(weight.shape[1]))
+def test_scales_are_what_the_file_format_can_hold(
+    number_format: IntegerFormat, weight: np.ndarray
+) -> None:
+    scales = NEAREST.round(weight, None, number_format).scales
+    assert scales.shape == (weight.shape[0], number_format.groups(weight.shape[1]))
     assert (scales != 0).all()
-    assert np.array_equal(scales.astype(grid.scale_dtype).astype(np.float32), scales)
+    assert np.array_equal(scales.astype(number_format.scale_dtype).astype(np.float32), scales)
 
 
-@ALL_GRIDS
-def test_what_is_on_the_grid_already_is_kept(grid: IntegerFormat) -> None:
+@ALL_FORMATS
+def test_what_is_on_the_number_format_already_is_kept(number_format: IntegerFormat) -> None:
     generator = np.random.default_rng(1)
-    codes = generator.integers(grid.lowest, grid.highest + 1, (8, 64)).astype(np.int8)
-    codes[:, 0::32] = grid.highest  # every block reaches its end, so its scale can be found
-    codes[:, 1::32] = grid.lowest
-    weight = grid.decode(codes, np.full((8, grid.groups(64)), 0.25, np.float32))
-    assert np.allclose(NEAREST.round(weight, None, grid).dequantize(), weight, atol=1e-6)
+    codes = generator.integers(number_format.lowest, number_format.highest + 1, (8, 64)).astype(
+        np.int8
+    )
+    codes[:, 0::32] = (
+        number_format.highest
+    )  # every block reaches its end, so its scale can be found
+    codes[:, 1::32] = number_format.lowest
+    weight = number_format.decode(codes, np.full((8, number_format.groups(64)), 0.25, np.float32))
+    assert np.allclose(NEAREST.round(weight, None, number_format).dequantize(), weight, atol=1e-6)
 
 
 @pytest.mark.parametrize(("bits", "stored"), [(1, 0), (9, 0), (4, 3), (4, 9)])

@@ -32,16 +32,16 @@ def weights(seed: int, rows: int, columns: int) -> np.ndarray:
 @examples(30)
 @given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 60), palettes)
 def test_every_value_has_the_nearest_of_its_table(
-    seed: int, rows: int, columns: int, grid: Palette
+    seed: int, rows: int, columns: int, number_format: Palette
 ) -> None:
     weight = weights(seed, rows, columns)
-    found = cluster(weight, grid)
+    found = cluster(weight, number_format)
     assert found.codes.shape == weight.shape
-    assert found.scales.shape == (grid.groups(rows), 1 << grid.bits)
+    assert found.scales.shape == (number_format.groups(rows), 1 << number_format.bits)
     assert (np.diff(found.scales) >= 0).all()
     assert np.array_equal(found.scales.astype(np.float16), found.scales)
     for row in range(rows):
-        table = found.scales[row // grid.rows if grid.rows else 0]
+        table = found.scales[row // number_format.rows if number_format.rows else 0]
         nearest = np.abs(weight[row][:, None] - table).min(1)
         missed = np.abs(weight[row] - found.dequantize()[row])
         assert np.allclose(missed, nearest, rtol=1e-5, atol=1e-7)
@@ -49,12 +49,12 @@ def test_every_value_has_the_nearest_of_its_table(
 
 @given(st.integers(0, 99), st.sampled_from([PALETTE4, PALETTE6]))
 @examples(20)
-def test_a_table_loses_less_than_evenly_spaced_values(seed: int, grid: Palette) -> None:
+def test_a_table_loses_less_than_evenly_spaced_values(seed: int, number_format: Palette) -> None:
     weight = weights(seed, 32, 64)
-    even = np.linspace(weight.min(), weight.max(), 1 << grid.bits)
+    even = np.linspace(weight.min(), weight.max(), 1 << number_format.bits)
     plain = even[np.abs(weight[..., None] - even).argmin(-1)]
     assert (
-        np.square(weight - cluster(weight, grid).dequantize()).sum()
+        np.square(weight - cluster(weight, number_format).dequantize()).sum()
         < np.square(weight - plain).sum()
     )
 

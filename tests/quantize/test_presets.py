@@ -15,7 +15,7 @@ from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.quantize.number_formats.integers import INTEGERS
 from edgeq.quantize.number_formats.palettes import PALETTES
 from edgeq.quantize.presets import MIXES, NEUTRAL, PRESETS, Variant, activations_of, make_variant
-from edgeq.quantize.storage import STORAGES, grid_of, preset
+from edgeq.quantize.storage import STORAGES, number_format_of, preset
 
 WEIGHTS = [*(each.name for each in presets.portable_formats()), *MIXES]
 SETTINGS = st.tuples(
@@ -51,19 +51,25 @@ def test_presets_mean_what_the_readme_says() -> None:
     assert needing == {"int8-static", "int4-b32", *MIXES} - {"F16", "BF16", "Q8_0"}
 
 
-def test_a_rule_can_name_every_grid_and_type_of_its_format() -> None:
-    grids, types = ("float32", *(each.name for each in INTEGERS)), get_args(GgufType)
+def test_a_rule_can_name_every_number_format_and_type_of_its_format() -> None:
+    number_formats, types = ("float32", *(each.name for each in INTEGERS)), get_args(GgufType)
     apples = {*(each.name for each in PALETTES), "float16"}
-    for word in (*grids, *apples, *types, *NEUTRAL, "int8-dynamic", "int8-static"):
-        on_onnx = grid_of(word, "onnx", "tensor")
-        on_gguf = grid_of(word, "gguf", "text-generation")
-        on_coreml = grid_of(word, "coreml", "tensor")
-        assert (on_onnx in grids) == (word not in types and word not in apples)
+    for word in (*number_formats, *apples, *types, *NEUTRAL, "int8-dynamic", "int8-static"):
+        on_onnx = number_format_of(word, "onnx", "tensor")
+        on_gguf = number_format_of(word, "gguf", "text-generation")
+        on_coreml = number_format_of(word, "coreml", "tensor")
+        assert (on_onnx in number_formats) == (word not in types and word not in apples)
         assert on_onnx is not None or word in (on_gguf, on_coreml)
-        by_apple = (word in apples or word in grids) and word not in ("int8-stored", "int4-stored")
+        by_apple = (word in apples or word in number_formats) and word not in (
+            "int8-stored",
+            "int4-stored",
+        )
         assert (on_coreml == word) == by_apple
-    assert all(grid_of(grid, "onnx", "tensor") == grid for grid in grids)
-    assert grid_of("int8-dynamic", "gguf", "text-generation") is None
+    assert all(
+        number_format_of(number_format, "onnx", "tensor") == number_format
+        for number_format in number_formats
+    )
+    assert number_format_of("int8-dynamic", "gguf", "text-generation") is None
 
 
 def held_by(variant: Variant) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import pytest
 from edgeq.core.errors import Problem
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.plan.requirements import packages
-from edgeq.quantize.adapter import GRID, planned_factors
+from edgeq.quantize.adapter import NUMBER_FORMAT, planned_factors
 from edgeq.recipe.load import load_recipe
 from edgeq.recipe.schema import Recipe
 
@@ -195,6 +195,6 @@ def test_a_plan_counts_the_adapter(tmp_path: Path) -> None:
         plain, more = (a for a in planned.plan.artifacts if a.format == format)
         assert more.weight_bytes - plain.weight_bytes == own
         assert own < more.download_bytes - plain.download_bytes < own + 60_000
-        factors = [tensor for tensor in more.tensors if tensor.grid == GRID]
+        factors = [tensor for tensor in more.tensors if tensor.number_format == NUMBER_FORMAT]
         assert [t.name for t in more.tensors if t not in factors] == [t.name for t in plain.tensors]
         assert len(factors) == 42 and factors[0].name.endswith("q_proj.weight.adapter")

@@ -254,7 +254,7 @@ CLAIMS: dict[str, Check] = {
     r"Fewer bits: .*": _always,
     r"(?:In the name .*|INT\d stores .*|Each part of the model got one of .*)": _always,
     r"GGUF calls it Q(\d)_0\.": lambda r, m: (
-        f"int{m.group(1)}-b32" in {t.grid for t in r.artifact.record.tensors.values()}
+        f"int{m.group(1)}-b32" in {t.number_format for t in r.artifact.record.tensors.values()}
     ),
     rf"Result: the file takes ({FIGURE}) instead of ({FIGURE})\.": _file,
     r"How weights are rounded: (.*)\.": _methods,
@@ -354,7 +354,8 @@ def test_what_is_too_small_for_fewer_bits_is_said_to_be_that() -> None:
     (first, *_) = tensors.values()
     tensors["embeddings.token_type_embeddings.weight"] = first.model_copy(
         update={
-            "shape": (2, 64), "grid": "float32", "method": "none", "bytes": 512, "note": TOO_SMALL
+            "shape": (2, 64), "number_format": "float32", "method": "none", "bytes": 512,
+            "note": TOO_SMALL,
         }
     )  # fmt: skip
     record = own.record.model_copy(update={"tensors": tensors})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,23 @@ def test_a_spinner_has_no_colour(more: dict[str, str]) -> None:
 def test_a_log_gets_nothing_of_what_is_quick() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True)
     assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_a_log_gets_the_step_that_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is announced right after another, and nothing is announced after it."""
+    monkeypatch.setattr("edgeq.report.progress._SECONDS_BETWEEN_LINES", 0.05)
+    with progress_line() as progress:
+        for step in ("measure latency", "measure memory"):
+            progress(step)
+        deadline, read = time.monotonic() + 30, ""
+        while not read and time.monotonic() < deadline:
+            time.sleep(0.05)
+            read = capfd.readouterr().err
+        time.sleep(0.2)
+    (line,) = (read + capfd.readouterr().err).splitlines()
+    assert line.endswith(" s  measure memory")
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from edgeq.quantize.number_formats import QuantizedTensor
 WREN = Path(__file__).parents[2] / "recipes" / "wren"
 
 
-def grid_for(grid: str, method: str | None = None) -> Decide:
-    """A `decide` that puts every weight that is large enough on `grid`."""
-    method = method or ("kmeans" if grid.startswith("palette") else "nearest")
+def decide_on(number_format: str, method: str | None = None) -> Decide:
+    """A `decide` that puts every weight that is large enough on `number_format`."""
+    method = method or ("kmeans" if number_format.startswith("palette") else "nearest")
 
     def decide(name: str, shape: tuple[int, ...]) -> Decision:
         size = 1
@@ -38,7 +38,7 @@ def grid_for(grid: str, method: str | None = None) -> Decide:
             size *= length
         if len(shape) < 2 or size < SMALLEST_WEIGHT:
             return Decision(None, "small")
-        return Decision(Choice(grid, method, "float32", None), "default")
+        return Decision(Choice(number_format, method, "float32", None), "default")
 
     return decide
 
@@ -50,9 +50,9 @@ def float_graph(source: Path, folder: Path, **options: int) -> Path:
     return folder
 
 
-def nearest_codes(graph: Path, grid: str) -> dict[str, QuantizedTensor]:
-    """Every weight of `graph` on `grid`."""
-    return find_codes(graph, grid_for(grid), [], str)
+def nearest_codes(graph: Path, number_format: str) -> dict[str, QuantizedTensor]:
+    """Every weight of `graph` on `number_format`."""
+    return find_codes(graph, decide_on(number_format), [], str)
 
 
 def decoder_artifact(
@@ -63,8 +63,8 @@ def decoder_artifact(
     if codes is None:
         written = copy_float(graph, folder)
     else:
-        grid = next(iter(codes.values())).number_format.name
-        written = write_codes(graph, folder, grid_for(grid), codes)
+        number_format = next(iter(codes.values())).number_format.name
+        written = write_codes(graph, folder, decide_on(number_format), codes)
     shutil.copyfile(source / "tokenizer.json", folder / TOKENIZER_FILE)
     write_artifact(
         folder,

@@ -17,7 +17,7 @@ from edgeq.measure.neighbours import Change, Neighbour, Neighbours
 from edgeq.measure.records import LanguageQuality, Measurement
 from edgeq.pipeline.frontier.records import Frontier, MadeBy, Point
 from edgeq.pipeline.recover.record import Recovery
-from edgeq.quantize.adapter import GRID, METHOD
+from edgeq.quantize.adapter import METHOD, NUMBER_FORMAT
 from edgeq.report.page.gather import _device
 from edgeq.report.page.record import (
     BudgetResult,
@@ -39,27 +39,35 @@ BUDGETS: dict[str, Any] = {
 _BITS = {"int8": 8.0, "int8-b32": 8.5, "int4-b32": 4.5, "float32": 32.0}
 
 
-_ADAPTER = TensorRecord(shape=(8, 128), grid=GRID, method=METHOD, bytes=2048, note="recover")
+_ADAPTER = TensorRecord(
+    shape=(8, 128), number_format=NUMBER_FORMAT, method=METHOD, bytes=2048, note="recover"
+)
 
 
-def tensors(grid: str, layers: int) -> dict[str, TensorRecord]:
+def tensors(number_format: str, layers: int) -> dict[str, TensorRecord]:
     """Of a decoder whose token table has eight bits at least."""
-    found = {"model.embed_tokens.weight": _tensor((512, 64), max("int8-b32", grid), "nearest")}
+    found = {
+        "model.embed_tokens.weight": _tensor((512, 64), max("int8-b32", number_format), "nearest")
+    }
     for layer in range(layers):
         for kind in ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"):
-            found[f"model.layers.{layer}.{kind}.weight"] = _tensor((64, 64), grid, "gptq")
+            found[f"model.layers.{layer}.{kind}.weight"] = _tensor((64, 64), number_format, "gptq")
         found[f"model.layers.{layer}.input_layernorm.weight"] = _tensor((64,), "float32", "none")
     return found
 
 
-def _tensor(shape: tuple[int, ...], grid: str, method: str) -> TensorRecord:
-    size = int(np.prod(shape)) * _BITS[grid] / 8
-    return TensorRecord(shape=shape, grid=grid, method=method, bytes=int(size), note="default")
+def _tensor(shape: tuple[int, ...], number_format: str, method: str) -> TensorRecord:
+    size = int(np.prod(shape)) * _BITS[number_format] / 8
+    return TensorRecord(
+        shape=shape, number_format=number_format, method=method, bytes=int(size), note="default"
+    )
 
 
-def artifact(name: str, grid: str, *, layers: int = 4, task: str = "text-generation") -> Artifact:
+def artifact(
+    name: str, number_format: str, *, layers: int = 4, task: str = "text-generation"
+) -> Artifact:
     """A record of one file."""
-    held = tensors(grid, layers)
+    held = tensors(number_format, layers)
     return Artifact(
         name=name,
         format="gguf" if name.startswith("gguf") else "onnx",

@@ -236,7 +236,9 @@ def _save_artifact(
     facts: dict[str, Any],
 ) -> Path:
     tensors = {
-        key: TensorRecord(shape=table.shape, grid="float32", method="none", bytes=table.nbytes)
+        key: TensorRecord(
+            shape=table.shape, number_format="float32", method="none", bytes=table.nbytes
+        )
         for key, table in tables.items()
     }
     present = [f for f in (MODEL_FILE, DATA_FILE, TOKENIZER_FILE) if (directory / f).exists()]

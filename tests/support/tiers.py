@@ -66,7 +66,7 @@ PLACES = (
 # Over ten seconds each, next to a shorter test of the same idea: `nox -s slow` alone runs them.
 RARE = (
     "cli/test_commands.py::test_compare_shows_the_neighbours_that_change",
-    "formats/coreml/test_write.py::test_minilm_is_as_good_and_as_small_as_its_grid_allows",
+    "formats/coreml/test_write.py::test_minilm_is_as_good_and_as_small_as_its_number_format_allows",
     "pipeline/audit/test_quality.py::test_quality_on_a_text_of_the_reference_s_own",
     "pipeline/audit/test_reference.py::test_a_text_that_is_cut_otherwise_matters",
     "pipeline/starters/test_cpp.py::test_a_language_model_in_gguf",

@@ -69,6 +69,14 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "mistral": ("Mistral", {"sliding_window": WINDOW, "head_dim": 32}, "sentencepiece"),
     "qwen2": ("Qwen2", {"tie_word_embeddings": True, "rope_theta": 1e6}, "qwen2"),
     "qwen3": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 32}, "qwen2"),
+    "qwen3_moe": (
+        "Qwen3Moe",
+        {
+            **{"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 96},
+            **{"norm_topk_prob": True, "head_dim": 32},
+        },
+        "qwen2",
+    ),
     "gemma2": (
         "Gemma2",
         {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": WINDOW},
@@ -130,6 +138,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "glm4": ("Glm4", {"head_dim": 64, "partial_rotary_factor": 0.5}, "llama3"),
 }
 FAMILIES = tuple(_KINDS)
+WITHOUT_EXPERTS = tuple(name for name in FAMILIES if name != "qwen3_moe")
 
 
 def make(folder: Path, family: str, **overrides: Any) -> Path:

@@ -41,7 +41,7 @@ class Plain(FileFormat):
             yield TensorPlan(
                 name=name,
                 shape=shape,
-                grid=decision.grid,
+                number_format=decision.number_format,
                 method=decision.method,
                 reason=decision.reason,
                 bytes=4 * int(np.prod(shape)),
@@ -78,7 +78,7 @@ class Plain(FileFormat):
                 held = decisions[own] if own in codes else None
                 records[own] = TensorRecord(
                     shape=shape,
-                    grid=held.grid if held else "float32",
+                    number_format=held.number_format if held else "float32",
                     method=held.method if held else "none",
                     bytes=to_array(constant).nbytes,
                 )

@@ -39,9 +39,9 @@ def identifier(name: str) -> str:
 class Weight:
     """A weight by its name in the model's own files; outputs, tokens or filters first.
 
-    read: its values, float of any width. codes: instead of them, if it is on a grid; for a weight
-    with more than two axes, a row has all codes of one output. inputs: the codes of its input; None
-    if that stays float. outlier_weights: float32 `(rows, outliers)`, the values for the input's
+    read: its values, float of any width. codes: instead of them, if it has any; for a weight with
+    more than two axes, a row has all codes of one output. inputs: the codes of its input; None if
+    that stays float. outlier_weights: float32 `(rows, outliers)`, the values for the input's
     outlier channels, whose codes are zero.
     """
 

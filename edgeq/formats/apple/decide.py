@@ -1,4 +1,4 @@
-"""The grid of each weight in a file for Apple's runtimes, and its size there."""
+"""The number format of each weight in a file for Apple's runtimes, and its size there."""
 
 from __future__ import annotations
 
@@ -32,45 +32,45 @@ def settled(
     choice = decision.choice
     if choice is None:
         return decision
-    found = obstacle(choice.grid, shape)
+    found = obstacle(choice.number_format, shape)
     if found:
         return Decision(None, f"stays float: {found}")
-    grid, reason = fitting(choice.grid, shape), decision.reason
-    if grid != choice.grid:
+    stored_as, reason = fitting(choice.number_format, shape), decision.reason
+    if stored_as != choice.number_format:
         reason += f"; one table, {shape[0]} rows are not in groups"
     method = choice.method
     if not is_multiplied and not (is_table and rounding_method(method).rounds_tables):
-        method = plain_method(number_format(grid)).name
-    if choice.activations == "static-uint8" and grid == INT8.name and is_seen:
-        return Decision(Choice(grid, method, "static-uint8", choice.ranges), reason)
-    return Decision(Choice(grid, method, "float32", None), reason)
+        method = plain_method(number_format(stored_as)).name
+    if choice.activations == "static-uint8" and stored_as == INT8.name and is_seen:
+        return Decision(Choice(stored_as, method, "static-uint8", choice.ranges), reason)
+    return Decision(Choice(stored_as, method, "float32", None), reason)
 
 
-def obstacle(grid: str, shape: tuple[int, ...]) -> str:
-    """Why Apple's runtimes cannot store a weight of this shape on the grid; empty if it can.
+def obstacle(stored_as: str, shape: tuple[int, ...]) -> str:
+    """Why Apple's runtimes cannot store a weight of this shape so; empty if they can.
 
     shape: outputs, tokens or filters first. Blocks run along its second axis, which must consist of
     whole blocks.
     """
-    block = number_format(grid).group_size
+    block = number_format(stored_as).group_size
     if block is None:
         return ""
     if any(length != 1 for length in shape[2:]):
         return f"blocks of {block} cannot span the taps of a filter; use int8 or a palette"
     if shape[1] % block:
-        return f"{grid} needs columns in blocks of {block}, not {shape[1]}"
+        return f"{stored_as} needs columns in blocks of {block}, not {shape[1]}"
     return ""
 
 
-def fitting(grid: str, shape: tuple[int, ...]) -> str:
-    """The grid itself; for palettes whose groups do not divide the rows, the whole-tensor palette.
+def fitting(stored_as: str, shape: tuple[int, ...]) -> str:
+    """The format itself; for palettes whose groups do not divide the rows, that of whole tensors.
 
     >>> fitting("palette4-g16", (30522, 384)), fitting("palette4-g16", (384, 384))
     ('palette4', 'palette4-g16')
     """
-    palette = number_format(grid)
+    palette = number_format(stored_as)
     rows = palette.rows if isinstance(palette, Palette) else None
-    return grid.partition("-")[0] if rows is not None and shape[0] % rows else grid
+    return stored_as.partition("-")[0] if rows is not None and shape[0] % rows else stored_as
 
 
 def stored_bytes_apple(
@@ -80,7 +80,7 @@ def stored_bytes_apple(
     if decision.choice is None:
         return math.prod(shape) * width(compute)
     rows, columns = shape[0], math.prod(shape[1:])
-    stored = number_format(decision.choice.grid)
+    stored = number_format(decision.choice.number_format)
     wider = (width(scales) - 2) * stored.scale_count(rows, columns)
     return stored.nbytes(rows, columns) + wider
 

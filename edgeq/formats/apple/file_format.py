@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8
@@ -24,6 +25,13 @@ class AppleFormat(FileFormat):
     compared_presets = ("palette6",)
     memory_like = "Core ML"
     scales: ClassVar[str | None] = None
+
+    def notes(self, model: DescribedModel) -> tuple[str, ...]:
+        """See `FileFormat.notes`. Raises InvalidInput for operators that are not written here."""
+        if model.decoder is not None and model.decoder.experts is not None:
+            what = f"mixtures of experts cannot be written as {self.title}"
+            raise InvalidInput(Problem(f"targets: {self.name}", what, "target gguf or onnx"))
+        return ()
 
     def plan_tensors(
         self, model: DescribedModel, intent: Intent, compute: str
@@ -47,7 +55,7 @@ class AppleFormat(FileFormat):
         """See `FileFormat.weights_word`."""
         return FLOAT16.name
 
-    def input_rounding(self, grid: str) -> str:
+    def input_rounding(self, number_format: str) -> str:
         """Empty: off a Mac, nothing is rounded that the float graph does not round."""
         return ""
 

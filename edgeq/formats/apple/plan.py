@@ -23,7 +23,7 @@ def apple_tensors(
         yield TensorPlan(
             name=name,
             shape=shape,
-            grid=decision.grid if decision.choice else compute,
+            number_format=decision.number_format if decision.choice else compute,
             method=decision.method,
             reason=decision.reason,
             bytes=stored_bytes_apple(decision, shape, compute, scales or compute),

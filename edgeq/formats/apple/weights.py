@@ -1,4 +1,4 @@
-"""The weights of a float graph that Apple's runtimes can read on a grid, and their codes."""
+"""The weights of a float graph that Apple's runtimes can read in codes, and their codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeq.models.graphs.rounding import Found, find_codes, find_quantized
 from edgeq.models.graphs.weights import Decide, Weight
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats import QuantizedTensor
-from edgeq.quantize.statistics import Feed
+from edgeq.quantize.statistics import Feed, Observed
 
 
 def settle_apple(weight: Weight, decide: Decide) -> Decision:
@@ -39,9 +39,9 @@ def find_codes_apple(
     feeds: Sequence[Feed],
     progress: Progress,
 ) -> dict[str, QuantizedTensor]:
-    """Codes of every weight that `decide` assigns a grid that Apple's runtimes support.
+    """Codes of every weight that `decide` assigns a number format that Apple's runtimes support.
 
-    The same codes as from `edgeq.formats.onnx.write.find_codes` if both formats have the grid.
+    The same codes as from `edgeq.formats.onnx.write.find_codes` if both have the number format.
     """
     return find_codes(float_directory, decide, feeds, progress, settle_apple)
 
@@ -51,6 +51,7 @@ def find_coded_apple(
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Progress,
+    observed: Observed | None = None,
 ) -> Found:
     """Codes of weights as from `find_codes_apple`, and codes of their inputs."""
-    return find_quantized(float_directory, decide, feeds, progress, settle_apple)
+    return find_quantized(float_directory, decide, feeds, progress, settle_apple, observed)

@@ -34,13 +34,13 @@ SEVERAL_SHAPES = IOS18
 """First release in which more than one input can have several listed shapes."""
 
 
-def needs_os(grid: str) -> Target:
-    """The oldest release that can read weights on a grid, by the grid's name.
+def needs_os(stored_as: str) -> Target:
+    """The oldest release that can read weights in a number format, by the number format's name.
 
     One table of values, or one scale per row, for a tensor: since iOS 16 (operators
     constexpr_lut_to_dense and constexpr_affine_dequantize); scales for blocks and tables for groups
     of rows: since iOS 18 (constexpr_blockwise_shift_scale and the newer constexpr_lut_to_dense).
     """
-    stored = number_format(grid)
+    stored = number_format(stored_as)
     groups = stored.rows if isinstance(stored, Palette) else stored.group_size
     return IOS16 if groups is None else IOS18

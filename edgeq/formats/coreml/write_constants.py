@@ -1,4 +1,4 @@
-"""The constants of a Core ML program: weights in float or on a grid, and other numbers."""
+"""The constants of a Core ML program: weights in float or in a number format, and other numbers."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Gguf(GgufStorage, FileFormat):
             yield TensorPlan(
                 name=name,
                 shape=model.tensors[name],
-                grid=decision.grid,
+                number_format=decision.number_format,
                 method=decision.method,
                 reason=decision.reason,
                 bytes=decision.bytes,
@@ -92,16 +92,16 @@ class Gguf(GgufStorage, FileFormat):
         """The mix that a file is named after, from the type that holds most of it."""
         return {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}.get(most, most)
 
-    def stored_word(self, grid: str, word: str) -> str:
+    def stored_word(self, number_format: str, word: str) -> str:
         """See `FileFormat.stored_word`: rows may not divide into the blocks of the word's type."""
-        return TYPE_OF.get(grid, grid)
+        return TYPE_OF.get(number_format, number_format)
 
-    def input_rounding(self, grid: str) -> str:
+    def input_rounding(self, number_format: str) -> str:
         """llama.cpp rounds inputs of K-quants in blocks of 256, those of other types in 32.
 
         (ggml-cpu.c, `type_traits_cpu`: `vec_dot_type`.)
         """
-        return "inputs-256" if self.stored_word(grid, "").endswith("_K") else "inputs-32"
+        return "inputs-256" if self.stored_word(number_format, "").endswith("_K") else "inputs-32"
 
     def file_bytes(
         self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int

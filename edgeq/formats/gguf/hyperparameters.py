@@ -70,6 +70,10 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
         "rope.freq_base": _real(decoder.rope.theta),
         "vocab_size": _whole(decoder.vocabulary),
     }
+    if decoder.experts:
+        metadata["expert_count"] = _whole(decoder.experts.count)
+        metadata["expert_used_count"] = _whole(decoder.experts.used)
+        metadata["expert_feed_forward_length"] = _whole(decoder.experts.width)
     metadata.update(_window_keys(decoder))
     metadata.update(_factor_keys(decoder))
     if decoder.query_growth:
@@ -156,6 +160,10 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield "its layers without positions are at other places than llama.cpp's", other
     if known.period is not None and _windows(decoder) and _period(decoder) is None:
         yield "its layers with a window are not regularly spaced", other
+    if decoder.experts and not decoder.experts.normalized:
+        yield "the shares of its experts do not add up to one", other
+    if decoder.experts and len(decoder.experts.layers) < decoder.layers:
+        yield "only some of its layers have experts", other
     yield from _rope_obstacles(decoder, other)
     if gemma:
         yield from _gemma_obstacles(decoder, other)

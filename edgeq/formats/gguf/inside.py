@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.llama_model import LlamaModel
@@ -15,6 +17,7 @@ from edgeq.formats.gguf.products import BY_EXPERT, LOOKUP, Product, Watch, open_
 
 Floats = NDArray[np.float32]
 Windows = Sequence[Sequence[int]]
+_SUMS_FILE, _WINDOWS_KEPT = "sums.npz", 8
 
 
 def importance_inside(
@@ -25,17 +28,53 @@ def importance_inside(
     threads: int,
     progress: Progress,
     outputs: int | None = None,
+    kept: Steps | None = None,
 ) -> Importance:
     """The statistics of llama.cpp's `llama-imatrix`: sums of squared inputs of each weight.
 
     windows: token ids of calibration text, all of the same length. dataset: the name of the text.
     outputs: how many last tokens of a window go through the output layer, by default all: for a
-    large vocabulary it costs more than all other layers.
+    large vocabulary it costs more than all other layers. kept: for this call; the windows that an
+    interrupted one had finished are not run again.
     """
-    sums: dict[str, NDArray[np.float64]] = {}
-    counts: dict[str, NDArray[np.int64]] = {}
+    found = _Sums()
+    if kept and (stored := kept.find(_SUMS_FILE)):
+        found.load(stored)
+    watch, model, size = Watch(weights, found.add), LlamaModel(path), len(windows[0])
+    last = outputs or size
+    open_watched(model, watch, size, last, threads)
+    for index in range(found.windows, len(windows)):
+        progress(f"importance: window {index + 1} of {len(windows)}")
+        model.clear()
+        with watch.passing():
+            model.decode_last(np.array(windows[index], np.int32), last)
+        found.windows += 1
+        if kept and found.windows % _WINDOWS_KEPT == 0:
+            with kept.writing(_SUMS_FILE) as partial:
+                found.save(partial)
+    return Importance(
+        sums={
+            name: (each if len(each) > 1 else each[0]).astype(np.float32)
+            for name, each in found.sums.items()
+        },
+        counts={
+            name: each if len(each) > 1 else int(each[0]) for name, each in found.counts.items()
+        },
+        datasets=(dataset,),
+        chunks=len(windows),
+        chunk_tokens=size,
+    )
 
-    def add(product: Product) -> None:
+
+class _Sums:
+    """Sums of squared inputs and numbers of rows, by weight and expert, over `windows`."""
+
+    def __init__(self) -> None:
+        self.windows = 0
+        self.sums: dict[str, NDArray[np.float64]] = {}
+        self.counts: dict[str, NDArray[np.int64]] = {}
+
+    def add(self, product: Product) -> None:
         if product.kind == LOOKUP:
             return
         inputs = product.inputs()
@@ -45,30 +84,28 @@ def importance_inside(
             parts = {expert: inputs[chosen == expert] for expert in np.unique(chosen)}
         else:
             experts, parts = 1, {0: inputs}
-        total = sums.setdefault(product.weight, np.zeros((experts, inputs.shape[-1])))
-        seen = counts.setdefault(product.weight, np.zeros(experts, np.int64))
+        total = self.sums.setdefault(product.weight, np.zeros((experts, inputs.shape[-1])))
+        seen = self.counts.setdefault(product.weight, np.zeros(experts, np.int64))
         for expert, rows in parts.items():
             total[expert] += np.square(rows).sum(0, dtype=np.float64)
             seen[expert] += len(rows)
 
-    watch, model, size = Watch(weights, add), LlamaModel(path), len(windows[0])
-    last = outputs or size
-    open_watched(model, watch, size, last, threads)
-    for index, window in enumerate(windows):
-        progress(f"importance: window {index + 1} of {len(windows)}")
-        model.clear()
-        model.decode_last(np.array(window, np.int32), last)
-        watch.check()
-    return Importance(
-        sums={
-            name: (each if len(each) > 1 else each[0]).astype(np.float32)
-            for name, each in sums.items()
-        },
-        counts={name: each if len(each) > 1 else int(each[0]) for name, each in counts.items()},
-        datasets=(dataset,),
-        chunks=len(windows),
-        chunk_tokens=size,
-    )
+    def save(self, path: Path) -> None:
+        arrays: dict[str, NDArray[Any]] = {
+            "windows": np.array(self.windows),
+            "names": np.array(list(self.sums), np.str_),
+        }
+        for index, name in enumerate(self.sums):
+            arrays[f"{index}.sum"], arrays[f"{index}.count"] = self.sums[name], self.counts[name]
+        with path.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def load(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as stored:
+            self.windows = int(stored["windows"])
+            for index, name in enumerate(stored["names"].tolist()):
+                self.sums[name] = stored[f"{index}.sum"]
+                self.counts[name] = stored[f"{index}.count"]
 
 
 class Scored:
@@ -97,8 +134,8 @@ class Scored:
         found = []
         for window in self._windows:
             self._model.clear()
-            found.append(self._model.decode_last(np.array(window, np.int32), self._rows))
-            self._watch.check()
+            with self._watch.passing():
+                found.append(self._model.decode_last(np.array(window, np.int32), self._rows))
         return found
 
     def _disturb(self, product: Product) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.architectures import FAMILIES, decoder_of
+from edgeq.models.architectures.experts import of_all_experts
 from edgeq.quantize.ggml.mixes import MixFacts
 
 _DECODER = {
@@ -23,6 +24,10 @@ _DECODER_LAYER = {
 }
 _QKV = {f"self_attn.{name}_proj": f"attn_{name}" for name in ("q", "k", "v", "qkv")}
 _GATED = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
+_EXPERTS = {
+    "mlp.gate": "ffn_gate_inp",
+    **{f"mlp.experts.{part}_proj": f"ffn_{part}_exps" for part in ("gate", "up", "down")},
+}
 _JOINED_GATE = {"mlp.gate_up_proj": "ffn_up"}
 _BERT = {
     "embeddings.word_embeddings": "token_embd",
@@ -65,12 +70,15 @@ def architecture_of(family: str) -> str:
 def gguf_name(family: str, name: str) -> str:
     """The name in a GGUF file of the weight with this Hugging Face name.
 
-    Raises InvalidInput for a weight the family does not have.
+    The experts of a layer share one: their weights lie there one below the other. Raises
+    InvalidInput for a weight the family does not have.
 
     >>> gguf_name("llama", "model.layers.3.self_attn.q_proj.weight")
     'blk.3.attn_q.weight'
     """
-    module, _, kind = name.removeprefix("bert.").rpartition(".")
+    shared = of_all_experts(name)
+    own = shared[0] if shared else name
+    module, _, kind = own.removeprefix("bert.").rpartition(".")
     whole, of_layer = _tables(family)
     layer = _LAYER.fullmatch(module)
     found = of_layer.get(layer.group(2)) if layer else whole.get(module)
@@ -82,6 +90,8 @@ def gguf_name(family: str, name: str) -> str:
 
 def hugging_face_name(family: str, name: str) -> str | None:
     """The inverse of `gguf_name`; None for tensors of a GGUF file that are not weights.
+
+    Without an expert's number, for a tensor of them all.
 
     >>> hugging_face_name("bert", "blk.0.layer_output_norm.bias")
     'encoder.layer.0.output.LayerNorm.bias'
@@ -112,7 +122,10 @@ def mix_facts(config: Mapping[str, Any]) -> MixFacts:
         heads = int(config["num_attention_heads"])
         return MixFacts("bert", int(config["num_hidden_layers"]), heads, heads)
     decoder = decoder_of(config, "config.json")
-    return MixFacts(architecture_of(family), decoder.layers, decoder.heads, decoder.kv_heads)
+    experts = decoder.experts.count if decoder.experts else 0
+    return MixFacts(
+        architecture_of(family), decoder.layers, decoder.heads, decoder.kv_heads, experts
+    )
 
 
 def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -127,4 +140,4 @@ def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     }
     named = {own: name for own, name in norms.items() if own is not None}
     gated = _JOINED_GATE if known.fused_gate_up else _GATED
-    return _DECODER, {**_DECODER_LAYER, **named, **_QKV, **gated}
+    return _DECODER, {**_DECODER_LAYER, **named, **_QKV, **gated, **_EXPERTS}

@@ -6,9 +6,13 @@ which may be changed before llama.cpp goes on.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Callable, Collection
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -75,8 +79,8 @@ class Product:
 class Watch:
     """Calls `take` with every operation of a context that has one of `weights`.
 
-    Pass `callback` as `cb_eval`, and call `check` after a text: an exception of `take` cannot pass
-    through llama.cpp.
+    Pass `callback` as `cb_eval`, and run texts within `passing`: no exception can pass through
+    llama.cpp.
     """
 
     def __init__(self, weights: Collection[str], take: Callable[[Product], None]) -> None:
@@ -84,20 +88,39 @@ class Watch:
         self._error: BaseException | None = None
         self.callback = EvalCallback(self._see)
 
-    def check(self) -> None:
-        """Raise what `take` raised."""
-        if self._error is not None:
-            raise self._error
+    @contextlib.contextmanager
+    def passing(self) -> Iterator[None]:
+        """A pass through llama.cpp, which ends early at an error of `take` and at Ctrl-C.
+
+        Raises either afterwards: Python would lose a KeyboardInterrupt that comes where a callback
+        begins.
+        """
+        before = signal.getsignal(signal.SIGINT)
+        heeded = callable(before) and threading.current_thread() is threading.main_thread()
+        if heeded:
+            signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            if heeded:
+                signal.signal(signal.SIGINT, before)
+            if self._error is not None:
+                raise self._error
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._error = KeyboardInterrupt()
 
     def _see(self, address: int, ask: bool, _user_data: Any) -> bool:
+        if self._error is not None:
+            return ask  # llama.cpp stops after a tensor that it was asked for and then refused
         try:
             found = _product(address, self._weights)
-            if found is not None and not ask and self._error is None:
+            if found is not None and not ask:
                 self._take(found)
             return found is not None or not ask
         except BaseException as error:
             self._error = error
-            return not ask
+            return ask
 
 
 def _product(address: int, weights: Collection[str]) -> Product | None:

@@ -7,6 +7,7 @@ file's order and metadata are those of llama.cpp's quantizer.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.vocabulary import Vocabulary, vocabulary_of
 from edgeq.formats.gguf.writer import TensorSpec, header_bytes, write_gguf
 from edgeq.models.architectures import decoder_of
+from edgeq.models.architectures.experts import expert_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import open_weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
@@ -74,7 +76,7 @@ def write_gguf_model(
 
     decisions: for every weight, by Hugging Face name. codes: for those that have their own, rows as
     in the model. importance: by the weights' names in the file. mix: the file's type as a whole, a
-    mix of llama.cpp's or one of our grids. name: the model's; the directory's by default.
+    mix of llama.cpp's or one of our number formats. name: the model's; the directory's by default.
 
     Memory does not grow with the model, except for `codes`. Raises InvalidInput, before anything is
     written, for a model that cannot be converted to GGUF and for a tokenizer that llama.cpp reads
@@ -88,7 +90,7 @@ def write_gguf_model(
     records = {
         own: TensorRecord(
             shape=file.shapes[own],
-            grid=decision.grid if own in codes else file.types[own].name,
+            number_format=decision.number_format if own in codes else file.types[own].name,
             method=codes[own].method if own in codes else decision.method,
             bytes=nbytes(file.types[own], file.shapes[own]),
             note=with_fall_back(decision.reason, decision.method, codes.get(own)),
@@ -145,11 +147,14 @@ class _Described:
         else:
             self.decoder = decoder_of(directory.config, where)
             self.hyperparameters = decoder_hyperparameters(self.decoder, where)
-        self.own_names = {stored: own for own, stored in self.names.items()}
+        self.own_names: dict[str, list[str]] = {}  # several of experts, in their order
+        for own in sorted(self.names, key=expert_of):
+            self.own_names.setdefault(self.names[own], []).append(own)
         if "token_embd.weight" not in self.own_names:
             what = "has no weight for its tokens"
             raise InvalidInput(Problem(where, what, "download or save the model again"))
-        self.rows = shapes[self.own_names["token_embd.weight"]][0]
+        (table,) = self.own_names["token_embd.weight"]
+        self.rows = shapes[table][0]
         self.vocabulary = vocabulary_of(directory, self.rows)
         self.metadata = _metadata(
             directory, family, self.hyperparameters, self.vocabulary, shapes, name
@@ -188,8 +193,9 @@ class _File(_Described):
         extra = self.hyperparameters.extra.get(stored)
         if extra is not None:
             return stored, extra.shape, TYPES["F32"]
-        own = self.own_names[stored]
-        return stored, self.shapes[own], self.types[own]
+        own, *others = self.own_names[stored]
+        shape = (1 + len(others), *self.shapes[own]) if others else self.shapes[own]
+        return stored, shape, self.types[own]
 
 
 class _Tensors:
@@ -212,16 +218,27 @@ class _Tensors:
         extra = file.hyperparameters.extra.get(stored)
         if extra is not None:
             return iter([_bytes(extra)])
-        own = file.own_names[stored]
-        shape, type = file.shapes[own], file.types[own]
+        names = file.own_names[stored]
+        found = self._importance.weights(stored) if self._importance else None
+        if len(names) == 1 or found is None:
+            weights = [found] * len(names)
+        elif found.shape == (len(names), file.shapes[names[0]][-1]):
+            weights = list(found)
+        else:
+            what = f"{stored} has importance {found.shape} for {len(names)} experts"
+            raise InvalidInput(Problem("data.importance", what, "make a matrix for this model"))
+        each = zip(names, weights, strict=True)
+        return itertools.chain.from_iterable(itertools.starmap(self._weight, each))
+
+    def _weight(self, own: str, importance: Floats | None) -> Iterator[NDArray[np.uint8]]:
+        shape, type = self._file.shapes[own], self._file.types[own]
         self._progress(f"{own}: {type.name}")
         if own in self._codes:
             return self._packed(own, type)
-        read = read_rows(self._weights, file.decoder, own)
+        read = read_rows(self._weights, self._file.decoder, own)
         if len(shape) == 1:
             return iter([_bytes(read(0, shape[0]))])
-        weights = self._importance.weights(stored) if self._importance else None
-        return _naming(own, quantize_tensor(read, shape, type, weights))
+        return _naming(own, quantize_tensor(read, shape, type, importance))
 
     def _packed(self, own: str, type: GgmlType) -> Iterator[NDArray[np.uint8]]:
         quantized = self._codes[own]
@@ -249,7 +266,7 @@ def _bytes(values: Floats) -> NDArray[np.uint8]:
 
 
 def _mix_name(mix: str) -> str:
-    """llama.cpp's name for a file's type: the mix's, or that of the type our grid is stored in."""
+    """llama.cpp's name for a file's type: the mix's, or that of the type that holds our format."""
     if mix in STORED_AS:
         return STORED_AS[mix].name
     return mix if mix in MIXES else "F32"

@@ -56,9 +56,11 @@ class Onnx(OnnxStorage, FileFormat):
         """See `FileFormat.expanded_words`."""
         return (INT4_STORED.name, INT8_STORED.name, FLOAT32.name)
 
-    def input_rounding(self, grid: str) -> str:
+    def input_rounding(self, number_format: str) -> str:
         """See `FileFormat.input_rounding`."""
-        return "" if grid in self.expanded_words() else super().input_rounding(grid)
+        return (
+            "" if number_format in self.expanded_words() else super().input_rounding(number_format)
+        )
 
     def plan_tensors(
         self, model: DescribedModel, intent: Intent, compute: str
@@ -72,7 +74,7 @@ class Onnx(OnnxStorage, FileFormat):
             yield TensorPlan(
                 name=name,
                 shape=shape,
-                grid=decision.grid,
+                number_format=decision.number_format,
                 method=decision.method,
                 reason=decision.reason,
                 bytes=stored_bytes(decision, shape, is_table=model.is_table(name)),

@@ -113,8 +113,7 @@ def _prepared_model(package: Package) -> Path:
         )
     if (found / _REFUSED).exists():
         what = (found / _REFUSED).read_text(encoding="utf-8")
-        remedy = "put tensors whose size is not a multiple of 64 bytes last, and build again"
-        raise Missing(Problem(f"onnxruntime {onnx_session.version()}", what, remedy))
+        raise Missing(Problem(f"onnxruntime {onnx_session.version()}", what))
     runtime_cache.mark_used(found)
     return found / MODEL_FILE
 

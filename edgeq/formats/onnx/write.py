@@ -27,7 +27,7 @@ from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice, Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.number_formats.integers import INT8, INT8_STORED
-from edgeq.quantize.statistics import Feed, InputStatistics
+from edgeq.quantize.statistics import Feed, InputStatistics, Observed
 
 Codes = Mapping[str, QuantizedTensor]
 _TABLES = ("embedding", "tied")  # whose rows are one by one as good as their codes
@@ -56,17 +56,19 @@ def write_quantized(
     train: Callable[[Codes, frozenset[str]], Codes] | None = None,
     limit: float | None = None,
     around_mean: bool = False,
+    observed: Observed | None = None,
 ) -> Written:
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
     decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
     samples, required if a choice uses statistics. train: trains the codes of the weights that are
     named, and returns all. limit: of the answers' relative error by coded inputs and rounded
-    weights; the most harmful are left out to keep it. around_mean: as for `harms`. Raises
-    InvalidInput, naming operators and reasons, if quantization is requested and no weight allows
-    it.
+    weights; the most harmful are left out to keep it. around_mean: as for `harms`.
+    observed: as for `watch`. Raises InvalidInput, naming operators and reasons, if quantization is
+    requested and no weight allows it.
     """
-    chosen = ChosenWeights(float_directory, decide, find_region=codes_from_end_to_end)
+    observed = {} if observed is None else observed
+    chosen = ChosenWeights(float_directory, decide, settle, codes_from_end_to_end, observed)
     statistics, found = chosen.quantize(feeds, progress)
     loud = {}
     if limit is not None and feeds and any(q.activations != "float32" for q in found.values()):
@@ -85,7 +87,7 @@ def write_quantized(
         )
         loud = _too_loud(*measured, found, limit)
     if loud:
-        chosen = _without(loud, float_directory, decide)
+        chosen = _without(loud, float_directory, decide, observed)
         statistics, found = chosen.quantize(feeds, progress)
     trained = frozenset(name for name, each in chosen.decisions.items() if each.is_trained)
     if trained and train is not None:
@@ -109,7 +111,9 @@ def _in_main(weight: Weight) -> bool:
     return all(use.in_main_graph for use in weight.uses)
 
 
-def _without(loud: Mapping[str, float], float_directory: Path, decide: Decide) -> ChosenWeights:
+def _without(
+    loud: Mapping[str, float], float_directory: Path, decide: Decide, observed: Observed
+) -> ChosenWeights:
     def decided(name: str, shape: tuple[int, ...]) -> Decision:
         decision = decide(name, shape)
         if name in loud:
@@ -122,7 +126,7 @@ def _without(loud: Mapping[str, float], float_directory: Path, decide: Decide) -
         return Decision(Choice(INT8_STORED.name, NEAREST.name, "float32", None), reason)
 
     find_region = partial(codes_from_end_to_end, loud=loud)
-    return ChosenWeights(float_directory, decided, find_region=find_region)
+    return ChosenWeights(float_directory, decided, settle, find_region, observed)
 
 
 def write_codes(
@@ -208,7 +212,7 @@ def _record(
     quantized = found.get(weight.name)
     return TensorRecord(
         shape=weight.shape,
-        grid=decision.grid,
+        number_format=decision.number_format,
         method=quantized.tensor.method if quantized else "none",
         bytes=_stored_bytes(weight, quantized) if quantized else kept_bytes(size, decision),
         note=with_fall_back(

@@ -41,7 +41,7 @@ WHOLE_TIMES = 1.0
 """The same for a whole artifact's outputs, whose noise is the effect of quantization: another CPU
 may not
 deviate more."""
-LEAST_RMS = 1e-3  # fraction of the output: no grid of 8 bits or fewer is that exact
+LEAST_RMS = 1e-3  # fraction of the output: no format of 8 bits or fewer is that exact
 _LEAST_MAX = 2e-2  # fraction of the output's RMS: more than one flipped code does to an element
 _LEAST_BIAS = 1e-3  # over ten layers, this is 1 %
 _GROUPS = 50  # groups of rows, for the jackknife

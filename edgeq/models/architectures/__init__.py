@@ -20,6 +20,7 @@ from edgeq.models.architectures.olmo import OLMO2, OLMO3
 from edgeq.models.architectures.phi3 import PHI3
 from edgeq.models.architectures.qwen2 import QWEN2
 from edgeq.models.architectures.qwen3 import QWEN3
+from edgeq.models.architectures.qwen3_moe import QWEN3_MOE
 from edgeq.models.architectures.smollm3 import SMOLLM3
 from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
 from edgeq.models.settings import Settings
@@ -27,14 +28,13 @@ from edgeq.models.settings import Settings
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3),
+        *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, QWEN3_MOE, GEMMA2, GEMMA3, PHI3),
         *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4),
     )
 }
 """By `model_type` in config.json."""
 
 _ATTENTION = {"full_attention", "sliding_attention", "attention"}
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 __all__ = (
     "DEFAULT_CONTEXT",
@@ -77,9 +77,7 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
 
 def _lacking(config: Mapping[str, Any]) -> str:
     """The operators that no exporter has, as far as the configuration names them."""
-    experts = any(isinstance(config.get(key), int) and config[key] > 0 for key in _EXPERTS)
     kinds = config.get("layer_types")
     named = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
     found = [f"layers of {kind!r}" for kind in sorted(named - _ATTENTION)[:3]]
-    found += ["mixtures of experts"] if experts else []
     return f": there is no operator for {' and '.join(found)}" if found else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from edgeq.models.architectures.experts import Experts
 from edgeq.models.rope import Rope
 
 DEFAULT_CONTEXT = 4096
@@ -59,7 +60,7 @@ class Decoder:
     factors of token vectors, of what a layer's parts add, and of logits. *_softcap: c in
     c·tanh(x/c), None without. norms: of a layer. norm_plus_one: they multiply by 1 + weight.
     qk_norm: norm of queries and keys, over each head's columns or over all of them. fused_qkv: q,
-    k, v are one tensor; fused_gate_up: gate and up are.
+    k, v are one tensor; fused_gate_up: gate and up are. experts: None without any.
     """
 
     family: str
@@ -93,6 +94,7 @@ class Decoder:
     output_bias: bool
     fused_qkv: bool
     fused_gate_up: bool
+    experts: Experts | None = None
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Every weight, by its Hugging Face name, with its shape (outputs or tokens first)."""
@@ -100,7 +102,7 @@ class Decoder:
             "model.embed_tokens.weight": (self.vocabulary, self.hidden)
         }
         for layer in range(self.layers):
-            own = {**self._norm_tensors(), **self._attention_tensors(), **self._gated_tensors()}
+            own = {**self._norm_tensors(), **self._attention_tensors(), **self._fed_tensors(layer)}
             shapes.update({f"model.layers.{layer}.{name}": own[name] for name in own})
         shapes["model.norm.weight"] = (self.hidden,)
         if not self.tied:
@@ -153,7 +155,14 @@ class Decoder:
             shapes["self_attn.o_proj.bias"] = (self.hidden,)
         return shapes
 
-    def _gated_tensors(self) -> dict[str, tuple[int, ...]]:
+    def experts_of(self, layer: int) -> Experts | None:
+        """The experts of a layer; None if it has a feed-forward layer."""
+        return self.experts if self.experts and layer in self.experts.layers else None
+
+    def _fed_tensors(self, layer: int) -> dict[str, tuple[int, ...]]:
+        experts = self.experts_of(layer)
+        if experts is not None:
+            return experts.tensors(self.hidden)
         hidden, wide = self.hidden, self.feed_forward
         rows = (
             {"gate_up_proj": 2 * wide}

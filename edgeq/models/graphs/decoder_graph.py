@@ -9,7 +9,9 @@ import onnx_ir as ir
 
 from edgeq.core.metadata_keys import CONTEXT_KEY, SWITCH_KEY
 from edgeq.models.architectures import Decoder
+from edgeq.models.architectures.experts import Experts
 from edgeq.models.graphs.decoder_rope import Rotation, Rotations
+from edgeq.models.graphs.mixture import mixture
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
 from edgeq.models.graphs.streamed import StreamedTensor
 from edgeq.models.weights import Weights
@@ -149,7 +151,12 @@ class DecoderGraph:
         attended = self._attention(layer, inner, positions, present)
         hidden = self._added(hidden, self._normed(attended, stem, norms.after_attention))
         inner = self._normed(hidden, stem, norms.before_feed_forward)
-        fed = self._feed_forward(f"{stem}.mlp", inner)
+        experts = self._decoder.experts_of(layer)
+        fed = (
+            self._mixture(f"{stem}.mlp", inner, experts)
+            if experts
+            else self._feed_forward(f"{stem}.mlp", inner)
+        )
         return self._added(hidden, self._normed(fed, stem, norms.after_feed_forward))
 
     def _added(self, hidden: ir.Value, more: ir.Value) -> ir.Value:
@@ -205,6 +212,13 @@ class DecoderGraph:
         assert producer is not None
         present += producer.outputs[1:]
         return self._linear(attended, f"{stem}.o_proj", bias=decoder.output_bias)
+
+    def _mixture(self, stem: str, hidden: ir.Value, experts: Experts) -> ir.Value:
+        def feed_forward(expert: int, rows: ir.Value) -> ir.Value:
+            return self._feed_forward(f"{stem}.experts.{expert}", rows)
+
+        scores = self._linear(hidden, f"{stem}.gate", bias=False)
+        return mixture(self._writer, experts, hidden, scores, feed_forward)
 
     def _feed_forward(self, stem: str, hidden: ir.Value) -> ir.Value:
         if self._decoder.fused_gate_up:

@@ -129,6 +129,7 @@ def _responses(
         piece = pieces.until(target, samples[0])
         if piece is not None:
             samples.advance(piece, {})
+            samples.drop()
     names = [value.name or "" for value in model.graph.outputs]
     outputs = [each for each in names if not each.startswith(_CACHE_OUTPUT)]
     answers = _answers(pieces, samples, outputs)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.threads import default_threads
 from edgeq.models.onnx_session import Session, open_graph
@@ -17,6 +20,7 @@ from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 Array = NDArray[np.generic]
+_ROW_BY_ROW = frozenset({"FusedMatMul", "Mul", "QuickGelu", "FastGelu"})
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Pieces:
         self._constants = {value.name: value for value in self._model.graph.initializer}
         self._given = frozenset(given)
         self._maker = {name: i for i, node in enumerate(self._nodes) for name in node.output}
-        self._taken: set[int] = set()
+        self.taken: set[int] = set()
+        """The nodes of all pieces so far."""
 
     def place(self, name: str) -> int:
         """A tensor's position in the graph's order; -1 for inputs."""
@@ -60,6 +65,25 @@ class Pieces:
             return self.added_to(readers[0].output[0], available)
         return other if other in available and available[other].ndim > 1 else None
 
+    def has_chosen_rows(self, name: str) -> bool:
+        """Whether the graph itself chooses the rows of a tensor, as for an expert's layers.
+
+        Two models can then have different rows there, and as many of them by chance.
+        """
+        node = self._made_by(name)
+        while node is not None and node.op_type in _ROW_BY_ROW:
+            node = self._made_by(node.input[0])
+        if node is None or node.op_type != "Gather":
+            return False
+        places = self._made_by(node.input[1])
+        while places is not None and places.op_type == "Squeeze":
+            places = self._made_by(places.input[0])
+        return places is not None and places.op_type == "NonZero"
+
+    def _made_by(self, name: str) -> onnx.NodeProto | None:
+        at = self._maker.get(name)
+        return None if at is None else self._nodes[at]
+
     def until(self, name: str, available: Mapping[str, Array]) -> Piece | None:
         """The piece needed for tensor `name`; None if it is already available.
 
@@ -68,11 +92,11 @@ class Pieces:
         nodes = self._unmade(name, available)
         if not nodes:
             return None
-        self._taken.update(nodes)
+        self.taken.update(nodes)
         later = frozenset(
             read
             for i, node in enumerate(self._nodes)
-            if i not in self._taken
+            if i not in self.taken
             for read in _read(node)
         )
         inside = [self._nodes[i] for i in sorted(nodes)]
@@ -114,13 +138,14 @@ class Pieces:
 class Samples:
     """Tensors of every calibration sample in one model: the feeds, and results of pieces.
 
-    Results of pieces are stored in files, one per tensor, and removed when nothing reads them any
-    more.
+    Results of pieces are stored in files, one per tensor, and removed by `drop` when nothing reads
+    them any more.
     """
 
     def __init__(self, feeds: Sequence[Feed], folder: Path) -> None:
         self._feeds, self._folder = feeds, folder
         self._files: dict[str, _Spilled] = {}
+        self._unread: list[_Spilled] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -152,9 +177,33 @@ class Samples:
             results = piece.session.run(list(piece.outputs), {**available, **constants})
             for name, result in zip(piece.outputs, results, strict=True):
                 made[name].append(result)
-        for name in [name for name in self._files if name not in piece.later]:
-            self._files.pop(name).path.unlink()
+        self._unread += [
+            self._files.pop(name) for name in list(self._files) if name not in piece.later
+        ]
         self._files.update(made)
+
+    def drop(self) -> None:
+        """Remove the files of tensors that no later piece reads."""
+        for file in self._unread:
+            file.remove()
+        self._unread.clear()
+
+    def state(self) -> dict[str, Any]:
+        """The available tensors and the hashes of their files, as plain JSON values."""
+        return {name: file.state() for name, file in self._files.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> bool:
+        """Go on from a state, whose files are in the folder; False if one is not as it was."""
+        found = {name: _Spilled.of(self._folder, each) for name, each in state.items()}
+        if any(file is None for file in found.values()):
+            return False
+        self._files = {name: file for name, file in found.items() if file is not None}
+        known = {file.path for file in self._files.values()}
+        for path in self._folder.iterdir():
+            if path not in known:
+                path.unlink()
+        self._count = max((int(path.name) for path in known), default=0)
+        return True
 
     def _new(self) -> _Spilled:
         self._count += 1
@@ -164,21 +213,49 @@ class Samples:
 class _Spilled:
     """Consecutive arrays in a file, read with plain reads: mapped pages would count as memory."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, mode: Literal["w+b", "r+b"] = "w+b") -> None:
+        self.path, self._file = path, path.open(mode)
         self._places: list[tuple[int, np.dtype[np.generic], tuple[int, ...]]] = []
         self._size = 0
+        self._close = weakref.finalize(self, self._file.close)
+
+    @classmethod
+    def of(cls, folder: Path, state: Mapping[str, Any]) -> _Spilled | None:
+        """The file of a `state`; None if it is not as it was."""
+        path = folder / state["file"]
+        if not path.is_file() or canonical.sha256_of_file(path) != state["sha256"]:
+            return None
+        found = cls(path, "r+b")
+        for dtype, shape in state["arrays"]:
+            found._place(np.dtype(dtype), tuple(shape))
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What `of` takes."""
+        self._file.flush()
+        arrays = [[dtype.str, list(shape)] for _, dtype, shape in self._places]
+        sha256 = canonical.sha256_of_file(self.path)
+        return {"file": self.path.name, "sha256": sha256, "arrays": arrays}
 
     def append(self, array: Array) -> None:
-        with self.path.open("ab") as file:
-            file.write(np.ascontiguousarray(array).data)
-        self._places.append((self._size, array.dtype, array.shape))
-        self._size += array.nbytes
+        self._file.seek(self._size)
+        self._file.write(np.ascontiguousarray(array).data)
+        self._place(array.dtype, array.shape)
+
+    def _place(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
+        self._places.append((self._size, dtype, shape))
+        self._size += int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
     def read(self, index: int) -> Array:
         offset, dtype, shape = self._places[index]
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.fromfile(self.path, dtype, count, offset=offset).reshape(shape)
+        array: Array = np.empty(shape, dtype)
+        self._file.seek(offset)
+        self._file.readinto(array.reshape(-1).view(np.uint8).data)
+        return array
+
+    def remove(self) -> None:
+        self._close()
+        self.path.unlink()
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

@@ -30,7 +30,7 @@ from edgeq.quantize.methods import plain_method
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
 from edgeq.quantize.number_formats.integers import INT8_STORED
-from edgeq.quantize.statistics import Feed, InputStatistics, merged
+from edgeq.quantize.statistics import Feed, InputStatistics, Observed, merged
 
 FindRegion = Callable[
     [Iterable[Weight], Mapping[str, Decision]], tuple[Region, list[Weight], dict[str, Decision]]
@@ -47,7 +47,7 @@ def find_codes(
     settle: Callable[[Weight, Decide], Decision] = settle,
     kept: Steps | None = None,
 ) -> dict[str, QuantizedTensor]:
-    """The codes of every weight that `decide` assigns a grid, by name.
+    """The codes of every weight that `decide` assigns a number format, by name.
 
     For choices whose activations stay float32: codes are then the complete result for a weight.
     settle: a decision that the format at hand can carry out; by default ONNX's. kept: for this run;
@@ -75,9 +75,13 @@ def find_quantized(
     feeds: Sequence[Feed],
     progress: Progress,
     settle: Callable[[Weight, Decide], Decision] = settle,
+    observed: Observed | None = None,
 ) -> Found:
-    """Like `find_codes`, with the codes of activations if a choice requires them."""
-    chosen = ChosenWeights(float_directory, decide, settle)
+    """Like `find_codes`, with the codes of activations if a choice requires them.
+
+    observed: as for `watch`.
+    """
+    chosen = ChosenWeights(float_directory, decide, settle, observed=observed)
     statistics, found = chosen.quantize(feeds, progress)
     return Found(found, chosen.ranges(statistics))
 
@@ -104,7 +108,7 @@ def codes_from_end_to_end(
     region = region_of([*coded, *small], loud or {})
     alike = decisions[coded[0].name].choice
     assert alike is not None
-    in_codes = replace(alike, method=plain_method(number_format(alike.grid)).name)
+    in_codes = replace(alike, method=plain_method(number_format(alike.number_format)).name)
     in_floats = Choice(INT8_STORED.name, in_codes.method, "float32", None)
     changed = {
         weight.name: Decision(in_floats, _why_floats(weight, loud or {}))
@@ -143,7 +147,8 @@ def _coded(weights: Iterable[Weight], decisions: Mapping[str, Decision]) -> list
 class ChosenWeights:
     """A float graph and the decision for each of its weights.
 
-    find_region: what to do with convolutions whose inputs are to be coded. model: the graph.
+    find_region: what to do with convolutions whose inputs are to be coded. observed: as for
+    `watch`. model: the graph.
     all_weights, decisions: every weight, and its decision by name. weights: those
     that are rounded. Raises InvalidInput if there are none.
     """
@@ -154,8 +159,9 @@ class ChosenWeights:
         decide: Decide,
         settle: Callable[[Weight, Decide], Decision] = settle,
         find_region: FindRegion = _only_inputs,
+        observed: Observed | None = None,
     ) -> None:
-        self._directory = float_directory
+        self._directory, self._observed = float_directory, observed
         self.model = ir.load(float_directory / MODEL_FILE)
         self.all_weights = find_weights(self.model)
         self.decisions = {weight.name: settle(weight, decide) for weight in self.all_weights}
@@ -175,7 +181,8 @@ class ChosenWeights:
         waiting = {weight.name for weight in later}
         first = [weight for weight in self.weights if weight.name not in waiting]
         around = self.region.watched
-        seen = watch(self._directory, first, self.decisions, feeds, progress, around)
+        data = feeds, progress, around, self._observed
+        seen = watch(self._directory, first, self.decisions, *data)
         sources = [_source(weight, choices[weight.name]) for weight in first]
         found = {}
         for name, quantized in quantize_weights(sources, {**seen, **_met_together(first, seen)}):

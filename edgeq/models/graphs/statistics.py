@@ -16,10 +16,11 @@ from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.models.onnx_session import Session, open_graph
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import rounding_method
-from edgeq.quantize.statistics import Feed, InputStatistics, collect
+from edgeq.quantize.statistics import Feed, InputStatistics, Observed, collect
 
 Power = tuple[NDArray[np.float64], int]
 """Mean square of each input column, float64 `(columns,)`, and the rows it is the mean of."""
+_SHARED_BYTES = 1 << 29  # of one variant; more is observed again rather than held
 
 
 def watch(
@@ -29,10 +30,12 @@ def watch(
     feeds: Sequence[Feed],
     progress: Progress,
     around: Sequence[str] = (),
+    observed: Observed | None = None,
 ) -> dict[str, InputStatistics]:
     """Statistics of every tensor that a choice depends on, by the tensor's name.
 
-    around: tensors of the region of convolutions, which need no more than a range.
+    around: tensors of the region of convolutions, which need no more than a range. observed: what
+    is there is not observed again, and what is observed is added.
     """
     tensors = dict.fromkeys(around, 0)
     hessians: set[str] = set()
@@ -51,12 +54,19 @@ def watch(
                     hessians.add(name)
                 if choice.activations != "float32":
                     samples.add(name)
-    if not tensors or not feeds:
-        return {}
-    progress(f"calibrate on {len(feeds)} samples")
-    session = open_watched(float_directory, list(tensors))
-    found = frozenset(hessians), frozenset(samples), frozenset(around) - samples
-    return collect(session, tensors, feeds, *found, labels)
+    spread = frozenset(around) - samples
+    kinds = {name: (name, name in hessians, name in samples, name in spread) for name in tensors}
+    known = {} if observed is None else observed
+    found = {name: known[kind] for name, kind in kinds.items() if kind in known}
+    missing = {name: columns for name, columns in tensors.items() if name not in found}
+    if missing and feeds:
+        progress(f"calibrate on {len(feeds)} samples")
+        session = open_watched(float_directory, list(missing))
+        kept = frozenset(hessians & missing.keys()), frozenset(samples), spread
+        found |= collect(session, missing, feeds, *kept, labels)
+    if sum(each.nbytes for each in found.values()) <= _SHARED_BYTES:
+        known.update((kinds[name], each) for name, each in found.items())
+    return {name: found[name] for name in tensors if name in found}
 
 
 def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Power]:

@@ -108,11 +108,11 @@ class Weight:
 
         Raises InvalidInput if it contains NaN or infinity.
         """
-        array = _array(self.value).astype(np.float32)
-        odd = ~np.isfinite(array)
-        if odd.any():
+        array = _array(self.value).astype(np.float32, copy=False)
+        if not all(np.isfinite(rows).all() for rows in array):
             word = "NaN" if np.isnan(array).any() else "infinity"
-            what = f"contains {word} in {int(odd.sum())} of its {array.size} values"
+            odd = array.size - int(np.isfinite(array).sum())
+            what = f"contains {word} in {odd} of its {array.size} values"
             problem = Problem(f"the weight {self.name!r}", what, "train or save the model again")
             raise InvalidInput(problem)
         if self.role in ("convolution", "other"):
@@ -179,23 +179,25 @@ def settle(weight: Weight, decide: Decide) -> Decision:
     choice = decision.choice
     if choice is None:
         return decision
-    if number_format(choice.grid).is_expanded:  # whatever reads it then
+    if number_format(choice.number_format).is_expanded:  # whatever reads it then
         return decision
-    is_recurrent = weight.role == "recurrent" and choice.grid == INT8.name and not weight.obstacle
+    is_recurrent = (
+        weight.role == "recurrent" and choice.number_format == INT8.name and not weight.obstacle
+    )
     if is_recurrent and weight.shape[1] < _FEW_GATES:
         return Decision(_STORED, SLOWER)
-    if weight.obstacle and choice.grid == INT8.name and _is_of_layers(weight.value):
+    if weight.obstacle and choice.number_format == INT8.name and _is_of_layers(weight.value):
         return Decision(_STORED, _UNREAD)
     is_inside = not all(use.in_main_graph for use in weight.uses)
     if weight.role == "convolution" and choice.ranges and is_inside and not weight.obstacle:
         return Decision(_STORED, _INSIDE)
-    obstacle = weight.obstacle or _obstacle(weight, choice.grid, choice.activations)
+    obstacle = weight.obstacle or _obstacle(weight, choice.number_format, choice.activations)
     if obstacle:
         return Decision(None, f"stays float32: {obstacle}")
     if weight.role in ("embedding", "recurrent"):
         # Rows of a table are looked up, not multiplied; an LSTM quantizes its own inputs.
         is_tried = weight.role == "embedding" and rounding_method(choice.method).rounds_tables
-        plain = plain_method(number_format(choice.grid)).name
+        plain = plain_method(number_format(choice.number_format)).name
         method = choice.method if is_tried else plain
         return replace(decision, choice=replace(choice, method=method, activations="float32"))
     if choice.activations == "static-uint8" and is_inside:
@@ -207,27 +209,31 @@ def settle(weight: Weight, decide: Decide) -> Decision:
 def _stored_once(weight: Weight, decision: Decision) -> Decision:
     """int8 in groups for rows that are looked up and multiplied, so that one copy serves both."""
     choice = decision.choice
-    if choice is None or weight.obstacle or weight.role != "tied" or choice.grid != INT8.name:
+    if (
+        choice is None
+        or weight.obstacle
+        or weight.role != "tied"
+        or choice.number_format != INT8.name
+    ):
         return decision
-    grouped = replace(choice, grid=INT8_B32.name, activations="float32", ranges=None)
+    grouped = replace(choice, number_format=INT8_B32.name, activations="float32", ranges=None)
     reason = f"{decision.reason}; in groups of 32, so that one copy serves lookup and product"
     return Decision(grouped, reason)
 
 
-def _obstacle(weight: Weight, grid: str, activations: str) -> str:
+def _obstacle(weight: Weight, stored_as: str, activations: str) -> str:
     operator = weight.uses[0].node.op_type
     if weight.role == "convolution":
         if any(_computed_bias(use.node) for use in weight.uses):
             return f"{operator} has a bias that is computed, and integers need a stored one"
         if activations != "static-uint8":
             return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
-    if weight.role == "recurrent" and grid != INT8.name:
+    if weight.role == "recurrent" and stored_as != INT8.name:
         return f"{operator} has quantized kernels only for int8"
-    block = number_format(grid).group_size
+    block = number_format(stored_as).group_size
     if weight.role == "tied" and not block:
-        return (
-            "rows are looked up and multiplied, for which only block-wise grids need a single copy"
-        )
+        what = "rows are looked up and multiplied"
+        return f"{what}, for which only formats with groups need a single copy"
     if weight.role in ("embedding", "tied") and block and weight.shape[1] % block:
         return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
     return ""
@@ -357,5 +363,12 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 
 
 def _array(value: ir.Value) -> NDArray[np.generic]:
-    assert value.const_value is not None
-    return value.const_value.numpy()
+    """The values, in memory of their own: pages of a mapped file would count as this process's."""
+    stored = value.const_value
+    assert stored is not None
+    if not isinstance(stored, ir.ExternalTensor):
+        return np.array(stored.numpy())
+    shape = _shape(value)
+    count = int(np.prod(shape, dtype=np.int64))
+    found = np.fromfile(stored.path, stored.dtype.numpy(), count, offset=stored.offset or 0)
+    return found.reshape(shape)

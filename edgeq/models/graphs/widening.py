@@ -1,4 +1,4 @@
-"""Convert models in float16 or bfloat16 to float32, the basis of every grid and kernel.
+"""Convert models in float16 or bfloat16 to float32, the basis of every number format and kernel.
 
 Inputs and outputs keep their types, so that an app sees the interface of the user's own file.
 """

@@ -137,7 +137,7 @@ def config_of(directory: ModelDirectory | ImageDirectory) -> Any:
 
 
 def in_words_of_4(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert a config.json by transformers 5 to transformers 4's keys for rotary settings.
+    """Convert a config.json by transformers 5 to transformers 4's keys.
 
     Version 4 ignores `rope_parameters` and silently uses a default base.
     """
@@ -152,5 +152,7 @@ def in_words_of_4(settings: Mapping[str, Any]) -> dict[str, Any]:
     if whole.get("rope_type") == "longrope" and "original_max_position_embeddings" in whole:
         original = whole.pop("original_max_position_embeddings")
         translated.setdefault("original_max_position_embeddings", original)
+    if translated.get("model_type") == "qwen3_moe" and "num_local_experts" in translated:
+        translated["num_experts"] = translated.pop("num_local_experts")
     translated["rope_scaling"] = None if whole.get("rope_type", "default") == "default" else whole
     return translated

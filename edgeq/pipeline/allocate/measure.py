@@ -192,7 +192,7 @@ class Ground:
         decisions: dict[str, Decision] = {}
         for name, use in chosen.items():
             option = next(o for o in self.options[name] if o.use == use)
-            choice = Choice(option.grid, method or option.method, "float32", None)
+            choice = Choice(option.number_format, method or option.method, "float32", None)
             decisions[name] = Decision(None if option.method == "none" else choice, "fit")
         codes = find_codes(
             self.stages.float_graph(),

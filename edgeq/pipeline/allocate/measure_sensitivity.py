@@ -115,20 +115,20 @@ def _one(
     weight: Weight, option: Option, moments: Moments | None, run: tuple[Chain, Holdout] | None
 ) -> _Rounded:
     quick = rounding_method(option.method).proxy or option.method
-    local = _change(_round(weight, option.grid, quick, moments) - weight.matrix(), moments)
+    local = _change(_round(weight, option.number_format, quick, moments) - weight.matrix(), moments)
     if run is None:
         return _Rounded(local)
     chain, holdout = run
     loss = holdout.of_graph(
-        chain, {weight.name: _round(weight, option.grid, option.method, moments)}
+        chain, {weight.name: _round(weight, option.number_format, option.method, moments)}
     )
     return _Rounded(local, max(loss.value, 0.0), loss.error)
 
 
-def _round(weight: Weight, grid: str, method: str, moments: Moments | None) -> Floats:
+def _round(weight: Weight, stored_as: str, method: str, moments: Moments | None) -> Floats:
     statistics = Statistics.of(moments) if moments else None
     rounding = rounding_method(method)
-    return rounding.round(weight.matrix(), statistics, number_format(grid)).dequantize()
+    return rounding.round(weight.matrix(), statistics, number_format(stored_as)).dequantize()
 
 
 def _change(change: Floats, moments: Moments | None) -> float:

@@ -27,14 +27,14 @@ from edgeq.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Option:
-    """One way to store a tensor. use: its name in recipes. grid, method: of its codes.
+    """One way to store a tensor. use: its name in recipes. number_format, method: of its codes.
 
     bytes: in the file, including padding. kernel: options with the same kernel have their inputs
     rounded equally by the runtime; empty if inputs are not rounded.
     """
 
     use: str
-    grid: str
+    number_format: str
     method: str
     bytes: int
     kernel: str
@@ -70,8 +70,13 @@ def find_options(
 ) -> dict[str, tuple[Option, ...]]:
     """Options for every tensor of `model` in `format`, ignoring rules.
 
-    Raises InvalidInput if no tensor has a choice.
+    Raises InvalidInput if no tensor has a choice, and for experts that share a tensor in the file.
     """
+    own = file_format(format)
+    if own.has_mixes and model.decoder is not None and model.decoder.experts:
+        what = f"a fit decides for each expert, and {own.title} stores a layer's in one tensor"
+        remedy = "fit the file: edgeq quantize IN.gguf OUT.gguf --size SIZE --text TEXT"
+        raise InvalidInput(Problem("quantize.fit", what, remedy))
     found: dict[str, dict[str, Option]] = {}
     for word in words(format, recipe):
         for tensor in _all_in(word, model, recipe, format):
@@ -103,13 +108,13 @@ def _add(
     found: dict[str, dict[str, Option]], tensor: TensorPlan, word: str, format: Format
 ) -> None:
     """Add to a tensor's options what it was planned as, if that is a choice."""
-    if tensor.method == "none" and tensor.grid != word:
+    if tensor.method == "none" and tensor.number_format != word:
         return
     own = file_format(format)
-    rounded = "" if tensor.method == "none" else own.input_rounding(tensor.grid)
+    rounded = "" if tensor.method == "none" else own.input_rounding(tensor.number_format)
     size = own.stored(tensor.bytes)
-    use = own.stored_word(tensor.grid, word)
-    option = Option(use, tensor.grid, tensor.method, size, rounded)
+    use = own.stored_word(tensor.number_format, word)
+    option = Option(use, tensor.number_format, tensor.method, size, rounded)
     found.setdefault(tensor.name, {}).setdefault(option.use, option)
 
 
@@ -129,7 +134,9 @@ def settled(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> O
     found = {}
     for name, own in options.items():
         ruled = bare.exception(name)
-        chosen = [option for option in own if ruled and ruled[1] in (option.use, option.grid)]
+        chosen = [
+            option for option in own if ruled and ruled[1] in (option.use, option.number_format)
+        ]
         if chosen:
             found[name] = tuple(chosen[:1])
     return found

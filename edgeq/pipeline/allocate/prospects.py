@@ -79,7 +79,7 @@ def prospect(planned: Planned, format: Format, fit: FitSpec) -> Prospect:
         TensorPlan(
             name=name,
             shape=shapes[name],
-            grid=option.grid,
+            number_format=option.number_format,
             method=option.method,
             reason=CHOSEN,
             bytes=option.bytes,

@@ -20,6 +20,7 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.sampling import spread
+from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.formats.gguf.file_format import GGUF
@@ -94,18 +95,16 @@ def fit_file(
     header: Header,
     size: int,
     importance: Importance,
-    windows: Windows,
-    threads: int,
+    costs: Mapping[str, float],
     progress: Progress,
 ) -> Fitted:
     """Choose types so that the file takes at most `size` bytes and loses least.
 
-    windows: held-out token ids, on which costs are measured. Raises what `require_possible` does.
+    costs: as from `costs_of_errors`. Raises what `require_possible` does.
     """
     require_possible(header, size, importance)
     names = candidates(header)
     options = {name: _options(header, name) for name in names}
-    costs = _costs(header, names, windows, threads, progress)
     choices: dict[str, list[Priced]] = {}
     for index, name in enumerate(names):
         progress(f"errors of types: {index + 1} of {len(names)} tensors")
@@ -181,10 +180,15 @@ def _error(sample: Sequence[tuple[Floats, Floats]], type: GgmlType) -> float:
     return lost / meant if meant else 0.0
 
 
-def _costs(
-    header: Header, names: Sequence[str], windows: Windows, threads: int, progress: Progress
+def costs_of_errors(
+    header: Header, windows: Windows, threads: int, progress: Progress, kept: Steps
 ) -> dict[str, float]:
-    """The mean KL for an error of 1 in each weight's results, relative to them."""
+    """The mean KL for an error of 1 in each candidate's results, relative to them.
+
+    windows: held-out token ids. kept: for this call; what an interrupted one measured is not
+    measured again.
+    """
+    names = candidates(header)
     scored = Scored(header.path, names, windows, SCORED_ROWS, threads)
     clean = scored.logits()
     kinds: dict[str, dict[int, str]] = {}
@@ -200,7 +204,13 @@ def _costs(
         for layer in layers:
             done += 1
             progress(f"cost of errors: {done} of {count} weights")
-            kl = _kl(clean, scored.logits(kinds[kind][layer], _NOISE)).value
+            name = f"{kind}-{layer}.json"
+            if stored := kept.find(name):
+                kl = float(stored.read_text(encoding="utf-8"))
+            else:
+                kl = _kl(clean, scored.logits(kinds[kind][layer], _NOISE)).value
+                with kept.writing(name) as partial:
+                    partial.write_text(repr(kl), encoding="utf-8")
             seen.append(math.log(max(kl, 1e-12) / _NOISE))
         for layer, name in kinds[kind].items():
             costs[name] = math.exp(float(np.interp(layer, layers, seen)))

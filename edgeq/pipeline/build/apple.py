@@ -23,10 +23,10 @@ def apple_codes(
 
     Layers and tables of a directory are what every format has: their codes are shared.
     """
-    grids = {decision.grid for decision in decisions.values() if decision.choice}
-    if not grids:
+    number_formats = {decision.number_format for decision in decisions.values() if decision.choice}
+    if not number_formats:
         return {}
-    has_groups = all(number_format(grid).group_size for grid in grids)
+    has_groups = all(number_format(stored_as).group_size for stored_as in number_formats)
     is_shared = stages.planned.model.directory is not None and has_groups
     return stages.codes(decisions, name, None if is_shared else settle_apple)
 
@@ -47,7 +47,7 @@ def apple_records(
             size = quantized.nbytes + (width(scales) - 2) * count
         records[plan.name] = TensorRecord(
             shape=plan.shape,
-            grid=quantized.number_format.name if quantized else compute,
+            number_format=quantized.number_format.name if quantized else compute,
             method=quantized.method if quantized else "none",
             bytes=size,
             note=with_fall_back(plan.reason, plan.method, quantized),

@@ -56,7 +56,7 @@ class Built:
             "variant": self.artifact.variant,
             "bytes": self.artifact.bytes,
             "weight_bytes": self.artifact.weight_bytes,
-            "grids": self.artifact.grid_summary(),
+            "number_formats": self.artifact.bytes_by_number_format(),
             "proof": str(self.artifact.proof) if self.artifact.proof else None,
         }
 

@@ -15,7 +15,7 @@ from edgeq.formats.apple.weights import find_coded_apple
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.executor.images import pixels
-from edgeq.formats.coreml.lengths import filled
+from edgeq.formats.coreml.lengths import filled, fitted
 from edgeq.formats.coreml.overflow import refuse_overflow
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
 from edgeq.formats.onnx.write import codes_summary
@@ -93,7 +93,7 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
 
 
 def _found(stages: Stages, name: str, intent: Intent) -> Found:
-    """Codes of every weight that is on a grid, and of what it multiplies where that is coded."""
+    """Codes of every weight that gets any, and of what it multiplies where that is coded."""
     model = stages.planned.model
     decisions = apple_decisions(model, intent)
     if any(decision.activations != "float32" for decision in decisions.values()):
@@ -103,6 +103,7 @@ def _found(stages: Stages, name: str, intent: Intent) -> Found:
             lambda tensor, _: decisions.get(tensor, Decision(None, "not asked for")),
             stages.feeds(graph),
             lambda step: stages.progress(f"{name}: {step}"),
+            stages.observed,
         )
     codes = apple_codes(stages, name, decisions)
     return Found(
@@ -186,7 +187,7 @@ def _texts(stages: Stages, inputs: dict[str, Any]) -> list[list[Call]]:
     if not feeds:
         return [[{name: _made_up(value) for name, value in inputs.items()}]]
     return [
-        [{name: _fitting(array, inputs[name]) for name, array in feed.items() if name in inputs}]
+        [{name: fitted(array, inputs[name]) for name, array in feed.items() if name in inputs}]
         for feed in feeds
     ]
 
@@ -203,16 +204,6 @@ def _made_up(value: Any) -> Any:
     """Ones of the first shape an input can have."""
     shape = value.shapes[0] if value.shapes else tuple(low for low, _ in value.ranges)
     return np.ones(shape, np.float32)
-
-
-def _fitting(array: Any, value: Any) -> Any:
-    """A sample as an input takes it: texts are filled up, or cut, to a length it can have."""
-    if value.allows(array.shape):
-        return array
-    shapes = value.shapes or [tuple(low for low, _ in value.ranges)]
-    lengths = sorted(shape[-1] for shape in shapes)
-    length = next((n for n in lengths if n >= array.shape[-1]), lengths[-1])
-    return filled(array[..., :length], length)
 
 
 def _inputs(program: Program) -> tuple[ValueInfo, ...]:

@@ -47,16 +47,18 @@ def _folded(stages: Stages, intent: Intent, progress: Progress) -> Path:
     tensors = stages.planned.model.tensors
     decisions = {n: decide(n, shape, intent) for n, shape in tensors.items()}
     wanted = {
-        n: [decision.grid, decision.method] for n, decision in decisions.items() if _folds(decision)
+        n: [decision.number_format, decision.method]
+        for n, decision in decisions.items()
+        if _folds(decision)
     }
-    key = {**stages.float_key(), "grids": wanted, "calibration": stages.calibration_key()}
+    key = {**stages.float_key(), "number_formats": wanted, "calibration": stages.calibration_key()}
     key |= stages.extensions
 
     def foldable(weight: Weight) -> tuple[RoundingMethod, NumberFormat] | None:
         decision = decide(weight.name, weight.shape_by_rows, intent)
         if not _folds(decision):
             return None
-        return rounding_method(decision.method), number_format(decision.grid)
+        return rounding_method(decision.method), number_format(decision.number_format)
 
     def make(place: Path) -> None:
         graph = stages.float_graph()

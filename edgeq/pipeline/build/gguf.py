@@ -23,7 +23,7 @@ def write_gguf(stages: Stages, name: str, intent: Intent, destination: Path) -> 
     assert directory is not None
     decisions = gguf_decisions(model, intent)
     own = {
-        tensor: Decision(Choice(d.grid, d.method, "float32", None), d.reason)
+        tensor: Decision(Choice(d.number_format, d.method, "float32", None), d.reason)
         for tensor, d in decisions.items()
         if d.has_own_codes
     }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.names import gguf_names
+from edgeq.models.architectures.experts import expert_of, of_all_experts
 from edgeq.models.graphs.statistics import input_powers
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 
@@ -23,11 +26,22 @@ def importance_of(
     length. dataset: the name of the text, which the matrix carries.
     """
     powers = input_powers(float_directory, feeds)
-    names = gguf_names(directory.config, dict.fromkeys(powers, ()))
+    experts = filter(of_all_experts, directory.tensors)  # some may not have been chosen
+    names = gguf_names(directory.config, {**powers, **dict.fromkeys(experts)})
+    stacks: dict[str, list[tuple[Floats, int]]] = {}
+    for name in sorted(names, key=expert_of):
+        power, rows = powers.get(name) or (np.zeros(directory.tensors[name].shape[-1]), 0)
+        stacks.setdefault(names[name], []).append(((power * rows).astype(np.float32), rows))
+    sums: dict[str, Floats] = {}
+    counts: dict[str, Any] = {}
+    for name, each in stacks.items():
+        of_each, rows_of_each = zip(*each, strict=True)
+        sums[name] = np.stack(of_each) if len(each) > 1 else of_each[0]
+        counts[name] = np.array(rows_of_each) if len(each) > 1 else rows_of_each[0]
     window = feeds[0]["input_ids"].shape[-1]
     return Importance(
-        sums={names[n]: (power * rows).astype(np.float32) for n, (power, rows) in powers.items()},
-        counts={names[name]: rows for name, (_, rows) in powers.items()},
+        sums=sums,
+        counts=counts,
         datasets=(dataset,),
         chunks=len(feeds),
         chunk_tokens=window,

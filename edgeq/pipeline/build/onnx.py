@@ -60,6 +60,7 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
             lambda codes, trained: stages.trained(codes, trained, name),
             _LOUDEST,
             around_mean=task.classifies or task.embeds or task.ranks,
+            observed=stages.observed,
         )
     files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
     text = stages.planned.model.text

@@ -28,7 +28,7 @@ from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS
-from edgeq.quantize.statistics import Feed
+from edgeq.quantize.statistics import Feed, Observed
 from edgeq.recipe import data_sets
 from edgeq.recipe.file_sets import PREPARED_ARRAYS
 from edgeq.recipe.query_sets import read_queries
@@ -65,7 +65,10 @@ _PROOF_FILE = "proof.json"
 
 
 class Stages:
-    """The inputs of one plan's artifacts, each made once."""
+    """The inputs of one plan's artifacts, each made once.
+
+    observed: statistics of the float graph on the calibration data, which variants share.
+    """
 
     def __init__(self, planned: Planned, store: Store, progress: Progress) -> None:
         self.planned = planned
@@ -73,6 +76,7 @@ class Stages:
         self.progress = progress
         planned.model.check_values()
         self.model_sha256 = planned.model.sha256()
+        self.observed: Observed = {}
 
     @property
     def model(self) -> DescribedModel:
@@ -273,7 +277,7 @@ class Stages:
     def codes(
         self, decisions: dict[str, Decision], describe: str, settle: Settle | None = None
     ) -> dict[str, QuantizedTensor]:
-        """Codes of every weight that `decisions` put on a grid of ours, by name.
+        """Codes of every weight that `decisions` put in a number format of ours, by name.
 
         settle: what a format makes of a decision once it sees the weight's operators; without it,
         what every format does. The key holds what decides about codes and nothing else: formats
@@ -286,7 +290,7 @@ class Stages:
             started = {name: decision.started() for name, decision in decisions.items()}
             return self.trained(self.codes(started, describe, settle), trained, describe)
         chosen = {
-            name: [decision.grid, decision.method]
+            name: [decision.number_format, decision.method]
             for name, decision in decisions.items()
             if decision.choice is not None
         }
@@ -295,7 +299,7 @@ class Stages:
         )
         key = {
             **self.float_key(),
-            "grids": chosen,
+            "number_formats": chosen,
             "calibration": self.calibration_key() if needs_data else None,
             **({"settled by": settle.__name__} if settle else {}),
             **self.extensions,

@@ -61,7 +61,7 @@ def _model(bundle: Bundle) -> dict[str, Any]:
     }
     formats = {
         f"edgeq:number-format:{name}": f"{size} bytes"
-        for name, size in artifact.grid_summary().items()
+        for name, size in artifact.bytes_by_number_format().items()
     }
     facts = {"edgeq:file-format": artifact.format, "edgeq:variant": artifact.variant, **formats}
     facts["edgeq:checked"] = str(bundle.checked).lower()

@@ -10,7 +10,7 @@ from edgeq.pipeline.plan.records import ArtifactPlan
 
 def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Contents:
     """The contents of a planned artifact of `model`, for the recipe's `task`."""
-    weights = {t.name: Weight(t.shape, t.grid, t.bytes) for t in plan.tensors}
+    weights = {t.name: Weight(t.shape, t.number_format, t.bytes) for t in plan.tensors}
     text = model.text
     longest = text.max_tokens if text else 0
     sizes = sizes_of_decoder(model.decoder) if model.decoder else None

@@ -55,14 +55,14 @@ def activations_advice(variant: Variant) -> str | None:
 
 
 def needed_target(
-    grids: Iterable[str],
+    number_formats: Iterable[str],
     *,
     has_coded_inputs: bool = False,
     has_states: bool = False,
     has_several_shapes: bool = False,
 ) -> tuple[Target, str]:
     """The oldest release that can run a package, and the feature that requires it."""
-    needs = {grid: needs_os(grid) for grid in sorted(grids)}
+    needs = {number_format: needs_os(number_format) for number_format in sorted(number_formats)}
     if has_coded_inputs:
         needs["8-bit activations"] = CODED_INPUTS
     if has_states:
@@ -77,7 +77,7 @@ def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Ta
     """The release a package is made for, the one it needs, and the feature that requires it."""
     planned = tuple(tensors)
     needed, what = needed_target(
-        {tensor.grid for tensor in planned},
+        {tensor.number_format for tensor in planned},
         has_coded_inputs=any(tensor.activations != "float32" for tensor in planned),
         has_states=task_of(recipe.model.task).generates,
         has_several_shapes=len(recipe.coreml.lengths or ()) > 1,

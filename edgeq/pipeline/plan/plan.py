@@ -25,7 +25,7 @@ from edgeq.pipeline.plan.prospect import Prospect
 from edgeq.pipeline.plan.records import ArtifactPlan, Plan
 from edgeq.pipeline.plan.releases import without_runtime
 from edgeq.pipeline.plan.requirements import missing, packages
-from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
+from edgeq.pipeline.plan.tensors import bytes_by_number_format, planned_tensors
 from edgeq.pipeline.plan.unquantized import unquantized
 from edgeq.pipeline.proof.original import reference_of
 from edgeq.quantize.spec import Intent
@@ -220,9 +220,9 @@ def _advice(
     tensors: tuple[TensorPlan, ...],
     devices: Mapping[str, Device],
 ) -> tuple[str, ...]:
-    grids, float32 = bytes_by_grid(tensors), recipe.coreml.float32
+    number_formats, float32 = bytes_by_number_format(tensors), recipe.coreml.float32
     compute = compute_of(recipe, intent)
-    lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
+    lines = [advice_for(number_formats, device, compute, float32) for device in devices.values()]
     activations = activations_advice(intent.variant)
     return (*(line for each in lines for line in each), *([activations] if activations else []))
 

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.registry import file_format
 from edgeq.models.model import DescribedModel
-from edgeq.quantize.adapter import GRID, METHOD, planned_factors
+from edgeq.quantize.adapter import METHOD, NUMBER_FORMAT, planned_factors
 from edgeq.quantize.spec import Intent
 
 
-def bytes_by_grid(tensors: Iterable[TensorPlan]) -> dict[str, int]:
+def bytes_by_number_format(tensors: Iterable[TensorPlan]) -> dict[str, int]:
     """Bytes of weights by number format."""
     sizes: dict[str, int] = {}
     for tensor in tensors:
-        sizes[tensor.grid] = sizes.get(tensor.grid, 0) + tensor.bytes
+        sizes[tensor.number_format] = sizes.get(tensor.number_format, 0) + tensor.bytes
     return sizes
 
 
@@ -34,7 +34,7 @@ def planned_tensors(
             yield TensorPlan(
                 name=f"{name}.adapter",
                 shape=(recover.rank, sum(model.tensors[name])),
-                grid=GRID,
+                number_format=NUMBER_FORMAT,
                 method=METHOD,
                 reason="recover",
                 bytes=size,

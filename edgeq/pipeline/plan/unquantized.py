@@ -41,7 +41,7 @@ def unquantized(
 
 
 def _quantizes(tensors: tuple[TensorPlan, ...]) -> bool:
-    return any(tensor.grid not in _FLOATS for tensor in tensors)
+    return any(tensor.number_format not in _FLOATS for tensor in tensors)
 
 
 def _reasons(tensors: tuple[TensorPlan, ...]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeq.core.artifact import TensorRecord
 from edgeq.pipeline.recover.record import Recovery
-from edgeq.quantize.adapter import GRID, METHOD, Adapter
+from edgeq.quantize.adapter import METHOD, NUMBER_FORMAT, Adapter
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Recovered:
         return {
             f"{name}.adapter": TensorRecord(
                 shape=(factors.rank, sum(factors.shape)),
-                grid=GRID,
+                number_format=NUMBER_FORMAT,
                 method=METHOD,
                 bytes=factors.nbytes,
                 note="recover",

@@ -13,9 +13,10 @@ def round_judged(
     weight: Floats, statistics: Statistics, number_format: NumberFormat, method: str
 ) -> QuantizedTensor:
     """Codes of one weight; the tensor names the method that made them."""
-    assert statistics.held_back is not None
-    asked = rounding_method(method).round(weight, statistics, number_format)
     plain_rounding = plain_method(number_format)
+    if statistics.held_back is None:
+        return plain_rounding.round(weight, None, number_format)
+    asked = rounding_method(method).round(weight, statistics, number_format)
     judges = slice(None, None, -(-len(weight) // _ROWS_THAT_JUDGE) or 1)
     some = weight[judges]
     plain = plain_rounding.round(some, None, number_format)

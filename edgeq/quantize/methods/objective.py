@@ -166,15 +166,18 @@ class MomentSums:
     """Moments while samples come in."""
 
     def __init__(self) -> None:
-        self._pending: list[tuple[Floats, Floats, Floats | None]] = []
+        self._pending: list[tuple[Floats | None, Floats, Floats | None]] = []
         self._sums: dict[str, Floats] = {}
         self._count = 0
 
-    def add(self, wanted: Floats, seen: Floats, missing: Floats | None = None) -> None:
-        """Inputs of one sample in both models, float32 `(rows, columns)`; missing is `r − r̂`."""
+    def add(self, wanted: Floats | None, seen: Floats, missing: Floats | None = None) -> None:
+        """Inputs of one sample in both models, float32 `(rows, columns)`; missing is `r − r̂`.
+
+        wanted: None for every sample if the two models' rows do not correspond.
+        """
         self._count += len(seen)
         self._pending.append((wanted, seen, missing))
-        if sum(len(rows) for rows, _, _ in self._pending) >= _ROWS_PER_PRODUCT:
+        if sum(len(rows) for _, rows, _ in self._pending) >= _ROWS_PER_PRODUCT:
             self._multiply()
 
     def result(self) -> Moments | None:
@@ -185,14 +188,16 @@ class MomentSums:
             return None
         for total in self._sums.values():
             total /= np.float32(self._count)
-        return Moments(self._sums["seen"], self._sums["drift"], self._sums.get("residual"))
+        return Moments(self._sums["seen"], self._sums.get("drift"), self._sums.get("residual"))
 
     def _multiply(self) -> None:
         wanted, seen, missing = zip(*self._pending, strict=True)
         self._pending.clear()
         right = np.concatenate(seen)
         self._add("seen", right, right)
-        self._add("drift", np.concatenate(wanted) - right, right)
+        meant = [rows for rows in wanted if rows is not None]
+        if meant:
+            self._add("drift", np.concatenate(meant) - right, right)
         if missing[0] is not None:
             self._add("residual", np.concatenate(missing), right)
 

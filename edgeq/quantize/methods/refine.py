@@ -83,7 +83,7 @@ class _State:
 
     def _move_codes(self, steps: Floats) -> None:
         """Each code in turn; a column hears of those moved before it when its own turn comes."""
-        grid, inner, change = self.number_format, self._inner, self._change
+        stored, inner, change = self.number_format, self._inner, self._change
         slope = self._slope = self._slope.copy()
         inverse = np.divide(1, steps, out=np.zeros_like(steps), where=steps != 0)
         per_code = inverse / np.diag(inner)[:, None]
@@ -94,7 +94,7 @@ class _State:
                 pull *= per_code[j]
                 pull += code
                 np.rint(pull, out=pull)
-                np.clip(pull, grid.lowest, grid.highest, out=pull)
+                np.clip(pull, stored.lowest, stored.highest, out=pull)
                 pull -= code
                 pull *= inverse[j] != 0
                 code += pull
@@ -133,25 +133,25 @@ class _State:
         parts[:, 0] = new
 
     def _move_k(self, parts: Floats) -> None:
-        grid = self.number_format
-        assert isinstance(grid, BlockFormat)
-        scale, minimum_scale, subs, minima = (part[:, 0] for part in grid.parts(parts))
-        sign = np.float32(grid.minimum_sign)
-        if grid.sub_scales:
-            for i in range(grid.subs):
+        stored = self.number_format
+        assert isinstance(stored, BlockFormat)
+        scale, minimum_scale, subs, minima = (part[:, 0] for part in stored.parts(parts))
+        sign = np.float32(stored.minimum_sign)
+        if stored.sub_scales:
+            for i in range(stored.subs):
                 part = slice(i * self.block, (i + 1) * self.block)
                 ones = np.ones_like(self._codes[part])
                 self._move_integer(
-                    part, self._codes[part], subs[:, i], scale[:, 0], grid.sub_scales
+                    part, self._codes[part], subs[:, i], scale[:, 0], stored.sub_scales
                 )
-                if grid.minima:
+                if stored.minima:
                     self._move_integer(
-                        part, ones, minima[:, i], sign * minimum_scale[:, 0], grid.minima
+                        part, ones, minima[:, i], sign * minimum_scale[:, 0], stored.minima
                     )
         whole = slice(0, len(self._codes))
         spread = np.repeat(subs.T, self.block, axis=0)
         self._move_half(whole, self._codes * spread, scale[:, 0])
-        if grid.has_minimum:
+        if stored.has_minimum:
             self._move_half(
                 whole, sign * np.repeat(minima.T, self.block, axis=0), minimum_scale[:, 0]
             )

@@ -14,7 +14,7 @@ from edgeq.quantize.storage.coreml import CoremlStorage
 from edgeq.quantize.storage.gguf import GgufStorage
 from edgeq.quantize.storage.onnx import OnnxStorage
 
-__all__ = ["STORAGES", "Format", "Storage", "grid_of", "preset", "storage"]
+__all__ = ["STORAGES", "Format", "Storage", "number_format_of", "preset", "storage"]
 
 STORAGES: Registry[Storage] = Registry(
     "file format",
@@ -41,12 +41,14 @@ def preset(word: str, format: str, task: str) -> Variant:
     return storage(format).preset(word, task_of(task))
 
 
-def grid_of(word: str, format: str, task: str) -> str | None:
-    """The meaning of a rule's word: a grid, a preset or a GGUF type; None if the format lacks it.
+def number_format_of(word: str, format: str, task: str) -> str | None:
+    """The number format or GGUF type that a rule's word means; None if the file format lacks it.
 
-    >>> grid_of("int8-static", "onnx", "tensor"), grid_of("int4", "gguf", "text-generation")
-    ('int8', 'int4-b32')
-    >>> grid_of("Q6_K", "onnx", "text-generation") is None
+    >>> number_format_of("int8-static", "onnx", "tensor")
+    'int8'
+    >>> number_format_of("int4", "gguf", "text-generation")
+    'int4-b32'
+    >>> number_format_of("Q6_K", "onnx", "text-generation") is None
     True
     """
     return storage(format).number_format(word, task_of(task))

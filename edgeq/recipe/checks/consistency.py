@@ -13,7 +13,7 @@ from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.presets import methods_of
 from edgeq.quantize.spec import QuantizeSpec, VariantSpec
-from edgeq.quantize.storage import STORAGES, grid_of, storage
+from edgeq.quantize.storage import STORAGES, number_format_of, storage
 from edgeq.recipe.checks.budgets import check_budgets
 from edgeq.recipe.checks.coreml import check_coreml
 from edgeq.recipe.checks.data import check_data
@@ -110,7 +110,7 @@ def _other_target(choice: str | VariantSpec, formats: Sequence[str], task: str) 
     titles = " and ".join(storage(format).title for format in formats)
     if _recovers(choice) and not any(storage(each).takes_adapter for each in formats):
         return f"{titles} packages have no adapter: remove 'recover', or add a target"
-    if _is_dynamic(choice) and all(grid_of("int8-static", each, task) for each in formats):
+    if _is_dynamic(choice) and all(number_format_of("int8-static", each, task) for each in formats):
         return (
             f"{titles} has no dynamic ranges; write 'int8-static', or 'int8', which quantizes "
             f"only the weights"
@@ -194,7 +194,7 @@ def _check_use(
 ) -> Iterator[Problem]:
     """A rule must not ask for a number format that an artifact's file format lacks."""
     covered = [intent for intent in intents if rule.covers(intent.variant.name)]
-    lacking = [i for i in covered if rule.grid(i.format, i.task) is None]
+    lacking = [i for i in covered if rule.number_format(i.format, i.task) is None]
     if not lacking:
         return
     location: Location = ("quantize", "rules", index, "use")

@@ -72,15 +72,15 @@ def variant_words(variant: str, weights: str, format: str) -> tuple[str, Cited]:
     return name, Cited(text, _ONNX)
 
 
-def grid_name(grid: str) -> str:
+def label_of(number_format: str) -> str:
     """The usual name of a number format named in a record.
 
-    >>> grid_name("int4-b32"), grid_name("Q3_K"), grid_name("F32")
+    >>> label_of("int4-b32"), label_of("Q3_K"), label_of("F32")
     ('INT4', 'Q3_K', 'FLOAT32')
     """
-    if re.fullmatch(r"I?Q\d.*", grid):
-        return grid
-    return re.sub(r"^F(\d+)$", r"FLOAT\1", grid.partition("-")[0].upper())
+    if re.fullmatch(r"I?Q\d.*", number_format):
+        return number_format
+    return re.sub(r"^F(\d+)$", r"FLOAT\1", number_format.partition("-")[0].upper())
 
 
 def mixed_words(formats: str, format: str, *, is_open: bool = False) -> tuple[str, Cited]:

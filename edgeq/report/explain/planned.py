@@ -162,7 +162,7 @@ def _budgeted(planned: Planned, artifact: ArtifactPlan) -> ChosenForBudget | Non
     tensors = matrices({tensor.name: tensor for tensor in artifact.tensors})
     if artifact.pending:
         offered = planned.prospects[artifact.name].offered
-        names = formats({f"{t.name} {t.grid}": t for t in offered})
+        names = formats({f"{t.name} {t.number_format}": t for t in offered})
     elif is_chosen(tensor.reason for tensor in tensors.values()):
         names = formats(tensors)
     else:

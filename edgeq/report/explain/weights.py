@@ -11,7 +11,7 @@ from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.decide import TOO_SMALL
 from edgeq.quantize.spec import CHOSEN
 from edgeq.report.explain.facts import ExtraBits
-from edgeq.report.explain.glossary import grid_name
+from edgeq.report.explain.glossary import label_of
 from edgeq.report.explain.parts import parts_of
 
 _KEPT = 0.75  # at least this many bits more than most
@@ -28,11 +28,11 @@ class Weight(Protocol):
     def bytes(self) -> int: ...
 
 
-class GriddedWeight(Weight, Protocol):
+class StoredWeight(Weight, Protocol):
     """A weight with the name of its number format."""
 
     @property
-    def grid(self) -> str: ...
+    def number_format(self) -> str: ...
 
 
 Weights = Mapping[str, Weight]
@@ -48,9 +48,9 @@ def matrices(weights: Mapping[str, W]) -> dict[str, W]:
     }
 
 
-def formats(weights: Mapping[str, GriddedWeight]) -> str:
+def formats(weights: Mapping[str, StoredWeight]) -> str:
     """Names of the number formats, fewest bits first."""
-    bits = {grid_name(each.grid): _bits(each) for each in weights.values()}
+    bits = {label_of(each.number_format): _bits(each) for each in weights.values()}
     names = sorted(bits, key=lambda name: bits[name])
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 

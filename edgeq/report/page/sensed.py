@@ -77,7 +77,7 @@ def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, T
         if not costs:
             continue
         options = [option for option in ground.options[name] if option.use in costs]
-        own = next((o for o in options if tensor.grid in (o.grid, o.use)), None)
+        own = next((o for o in options if tensor.number_format in (o.number_format, o.use)), None)
         least = options[0].use
         losses[name] = TensorLoss(
             least=least,

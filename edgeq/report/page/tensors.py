@@ -148,8 +148,8 @@ def _values(artifact: ReportedArtifact) -> Values:
                 "bits": next(word for word, (end, _) in _BITS.items() if bits < end),
                 "exact": bits,
                 "weight": max(0.0, weight.get(name, 0.0)) / most,
-                "tip": f"{name}: {record.grid}, {bits:.2f} bits a weight, {record.method}, "
-                f"{format_bytes(record.bytes)}, {_shape(record)}"
+                "tip": f"{name}: {record.number_format}, {bits:.2f} bits a weight, "
+                f"{record.method}, {format_bytes(record.bytes)}, {_shape(record)}"
                 + _alone(artifact.losses.get(name), record)
                 + (f"; {record.note}" if record.note not in ("", "default") else ""),
             }
@@ -164,7 +164,7 @@ def _alone(sensed: TensorLoss | None, record: TensorRecord) -> str:
     error = f" ± {sensed.error:.1e}" if sensed.error is not None else f", {_INTERPOLATED}"
     text = f"; rounded alone to {sensed.least}: {MEASURES[sensed.measure]} {sensed.loss:.2e}{error}"
     if sensed.here is not None and sensed.here != sensed.loss:
-        text += f"; to {record.grid}, as here: {sensed.here:.2e}"
+        text += f"; to {record.number_format}, as here: {sensed.here:.2e}"
         text += "" if sensed.is_here_measured else f", {_INTERPOLATED}"
     return text
 
@@ -252,14 +252,14 @@ def _table(artifact: ReportedArtifact) -> Table:
     small: dict[str, int] = {}
     for name, record in artifact.record.tensors.items():
         if not _is_matrix(record):
-            small[record.grid] = small.get(record.grid, 0) + record.bytes
+            small[record.number_format] = small.get(record.number_format, 0) + record.bytes
             continue
         sensed = artifact.losses.get(name)
         rows.append(
             [
                 name,
                 _shape(record),
-                record.grid,
+                record.number_format,
                 record.method,
                 f"{bits_of(record):.2f}",
                 format_bytes(record.bytes),
@@ -269,11 +269,21 @@ def _table(artifact: ReportedArtifact) -> Table:
             ]
         )
     rows += [
-        ["biases, norms and other small ones", "", grid, "none", "", format_bytes(size), "", "", ""]
-        for grid, size in small.items()
+        [
+            "biases, norms and other small ones",
+            "",
+            number_format,
+            "none",
+            "",
+            format_bytes(size),
+            "",
+            "",
+            "",
+        ]
+        for number_format, size in small.items()
     ]
     columns = (
-        "tensor", "shape", "grid", "method", "bits", "size", "loss alone, fewest bits",
+        "tensor", "shape", "number format", "method", "bits", "size", "loss alone, fewest bits",
         "loss alone, as here", "why",
     )  # fmt: skip
     caption = f"Tensors of {artifact.record.name}"

@@ -38,7 +38,7 @@ from edgeq.quantize.number_formats.integers import INTEGERS
 from edgeq.quantize.number_formats.palettes import PALETTES
 from edgeq.quantize.statistics import Feed
 from tests.support import onnx_models, tiny_bert
-from tests.support.decoder_artifacts import grid_for
+from tests.support.decoder_artifacts import decide_on
 
 IMAGE = (1, 3, 64, 64)
 TEXT = ("input_ids", "attention_mask", "token_type_ids")
@@ -61,8 +61,8 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a.ravel() @ b.ravel() / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def nearest(graph: Path, grid: str) -> dict[str, QuantizedTensor]:
-    return find_codes_apple(graph, grid_for(grid), [], str)
+def nearest(graph: Path, number_format: str) -> dict[str, QuantizedTensor]:
+    return find_codes_apple(graph, decide_on(number_format), [], str)
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +97,13 @@ def test_sentences_are_those_of_the_graph(
                 assert cosine(program.predict(feed)["sentence_embedding"], expected) > exact
 
 
-@pytest.mark.parametrize("grid", [each.name for each in (*INTEGERS, *PALETTES)])
-def test_weights_are_exactly_the_codes(encoder: Path, tmp_path: Path, grid: str) -> None:
-    codes = nearest(encoder, grid)
+@pytest.mark.parametrize("number_format", [each.name for each in (*INTEGERS, *PALETTES)])
+def test_weights_are_exactly_the_codes(encoder: Path, tmp_path: Path, number_format: str) -> None:
+    codes = nearest(encoder, number_format)
     assert LAYER in codes
     package = tmp_path / "a.mlpackage"
     answers = []
-    for target in [t for t in (IOS16, IOS18) if t >= needs_os(grid)]:
+    for target in [t for t in (IOS16, IOS18) if t >= needs_os(number_format)]:
         export_graph_coreml(
             encoder, package, codes, shapes=text_shapes(24), compute="float32", target=target
         )
@@ -117,11 +117,11 @@ def test_weights_are_exactly_the_codes(encoder: Path, tmp_path: Path, grid: str)
 
 def test_the_same_codes_answer_the_same_on_onnx(encoder: Path, tmp_path: Path) -> None:
     codes = nearest(encoder, "int4-b32")
-    same = find_codes(encoder, grid_for("int4-b32"), [], str)
+    same = find_codes(encoder, decide_on("int4-b32"), [], str)
     assert codes.keys() == same.keys()
     assert all(np.array_equal(codes[name].codes, same[name].codes) for name in codes)
     (tmp_path / "onnx").mkdir()
-    write_codes(encoder, tmp_path / "onnx", grid_for("int4-b32"), codes)
+    write_codes(encoder, tmp_path / "onnx", decide_on("int4-b32"), codes)
     session = open_session(tmp_path / "onnx" / "model.onnx", threads=1)
     export_graph_coreml(encoder, tmp_path / "a.mlpackage", codes, shapes=text_shapes(24))
     program = load(tmp_path / "a.mlpackage")
@@ -131,7 +131,7 @@ def test_the_same_codes_answer_the_same_on_onnx(encoder: Path, tmp_path: Path) -
         assert cosine(program.predict(feed)["sentence_embedding"], expected) > 0.9999
 
 
-def test_a_target_too_old_for_a_grid_is_refused(encoder: Path, tmp_path: Path) -> None:
+def test_a_target_too_old_for_a_number_format_is_refused(encoder: Path, tmp_path: Path) -> None:
     codes = nearest(encoder, "int4-b32")
     with pytest.raises(InvalidInput, match=r"not support int4-b32\n +target iOS 18 / macOS 15"):
         export_graph_coreml(
@@ -144,7 +144,7 @@ def minilm() -> Path:
     return Path(package.__file__).parent / "model"
 
 
-def test_minilm_is_as_good_and_as_small_as_its_grid_allows(tmp_path: Path) -> None:
+def test_minilm_is_as_good_and_as_small_as_its_number_format_allows(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
     source = minilm()
@@ -164,9 +164,9 @@ def test_minilm_is_as_good_and_as_small_as_its_grid_allows(tmp_path: Path) -> No
         for name, facts in read_directory(source, "minilm").tensors.items()
         if not name.startswith("pooler.") and not name.endswith("position_ids")
     )
-    for grid, least in (("float16", 0.9999), ("int8", 0.999)):
-        codes = {} if grid == "float16" else nearest(graph, grid)
-        package = tmp_path / f"{grid}.mlpackage"
+    for number_format, least in (("float16", 0.9999), ("int8", 0.999)):
+        codes = {} if number_format == "float16" else nearest(graph, number_format)
+        package = tmp_path / f"{number_format}.mlpackage"
         export_graph_coreml(graph, package, codes, shapes=text_shapes(32))
         assert cosine(load(package).predict(feed)["sentence_embedding"], expected) >= least
         size = sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
@@ -175,7 +175,7 @@ def test_minilm_is_as_good_and_as_small_as_its_grid_allows(tmp_path: Path) -> No
         assert ideal < size < 1.03 * ideal
     codes = nearest(graph, "int4-b32")
     (tmp_path / "onnx").mkdir()
-    write_codes(graph, tmp_path / "onnx", grid_for("int4-b32"), codes)
+    write_codes(graph, tmp_path / "onnx", decide_on("int4-b32"), codes)
     (same,) = open_session(tmp_path / "onnx" / "model.onnx", threads=1).run(None, feed)
     export_graph_coreml(graph, tmp_path / "int4.mlpackage", codes, shapes=text_shapes(32))
     answer = load(tmp_path / "int4.mlpackage").predict(feed)["sentence_embedding"]
@@ -255,11 +255,11 @@ def test_classifiers_answer_as_in_torch(tmp_path: Path, name: str) -> None:
     assert np.abs(answers["float16"] - expected).max() < 3e-2 * scale
 
 
-@pytest.mark.parametrize("grid", ["int8", "palette6", "int4-b32"])
-def test_filters_are_coded_where_a_grid_can(tmp_path: Path, grid: str) -> None:
+@pytest.mark.parametrize("number_format", ["int8", "palette6", "int4-b32"])
+def test_filters_are_coded_where_a_number_format_can(tmp_path: Path, number_format: str) -> None:
     import_onnx(onnx_models.convolutional(tmp_path / "net.onnx"), tmp_path)
-    codes = nearest(tmp_path, grid)
-    assert ("c2.w" in codes) == (grid != "int4-b32") and "fc.w" in codes
+    codes = nearest(tmp_path, number_format)
+    assert ("c2.w" in codes) == (number_format != "int4-b32") and "fc.w" in codes
     image = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
     answers = []
     for held in ({}, codes):

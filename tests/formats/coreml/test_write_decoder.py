@@ -34,7 +34,7 @@ from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.number_formats import QuantizedTensor
 from tests.support import tiny_decoders
-from tests.support.decoder_artifacts import WREN, float_graph, grid_for, nearest_codes
+from tests.support.decoder_artifacts import WREN, decide_on, float_graph, nearest_codes
 
 CONTEXT, PIECE = 64, 16
 PROMPT, NEW = "Once upon a time", 64
@@ -62,7 +62,7 @@ def logits(program: Program, ids: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-@pytest.mark.parametrize("family", tiny_decoders.FAMILIES)
+@pytest.mark.parametrize("family", tiny_decoders.WITHOUT_EXPERTS)
 def test_logits_are_those_of_transformers(family: str, tmp_path: Path) -> None:
     source = tiny_decoders.make(tmp_path / "model", family)
     network = transformers.AutoModelForCausalLM.from_pretrained(source, attn_implementation="eager")
@@ -109,7 +109,7 @@ def test_tokens_are_those_of_the_onnx_artifact(wren: Wren, compute: str) -> None
     prompt = Tokenizer.from_file(str(WREN / "tokenizer.json")).encode(PROMPT).ids
     artifact = wren.folder / f"onnx-{compute}"
     artifact.mkdir()
-    write_codes(wren.graph, artifact, grid_for("int4-b32"), wren.codes)
+    write_codes(wren.graph, artifact, decide_on("int4-b32"), wren.codes)
     session = open_session(artifact / "model.onnx", threads=1)
     decoder = decoder_of(read_directory(WREN, "wren").config, "wren")
     seen: list[int] = []

@@ -22,6 +22,7 @@ from edgeq.formats.gguf.names import (
     mix_facts,
 )
 from edgeq.models.architectures import Decoder, decoder_of
+from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import SentenceHead
 from edgeq.models.weights import Weights
@@ -61,7 +62,10 @@ def decoder(family: str, **changes: Any) -> Decoder:
 def test_names_are_those_of_the_gguf_package_and_turn_back(family: str) -> None:
     config = config_of(family)
     model_type = config["model_type"]
-    names = gguf_names(config, decoder(family).tensors())
+    names = {
+        (shared[0] if (shared := of_all_experts(name)) else name): stored
+        for name, stored in gguf_names(config, decoder(family).tensors()).items()
+    }
     assert len(set(names.values())) == len(names)
     architecture = next(
         arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture_of(model_type)
@@ -146,13 +150,17 @@ def test_any_span_of_rows_is_that_of_the_whole(
 
 @st.composite
 def quantized(draw: st.DrawFn) -> QuantizedTensor:
-    """Any codes of the grid, its extremes among them, under any scales float16 can hold."""
-    grid = draw(st.sampled_from([INT4_B32, INT8_B32]))
+    """Any codes of the format, its extremes among them, under any scales float16 can hold."""
+    number_format = draw(st.sampled_from([INT4_B32, INT8_B32]))
     rows, blocks = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    codes = rng.integers(grid.lowest, grid.highest, (rows, 32 * blocks), endpoint=True)
-    scales = grid.storable(rng.standard_normal((rows, blocks)) * draw(st.floats(1e-6, 1e3)))
-    return QuantizedTensor(grid, codes.astype(np.int8), scales, "nearest")
+    codes = rng.integers(
+        number_format.lowest, number_format.highest, (rows, 32 * blocks), endpoint=True
+    )
+    scales = number_format.storable(
+        rng.standard_normal((rows, blocks)) * draw(st.floats(1e-6, 1e3))
+    )
+    return QuantizedTensor(number_format, codes.astype(np.int8), scales, "nearest")
 
 
 @examples(100)
@@ -174,7 +182,7 @@ def test_codes_move_with_their_scales(tensor: QuantizedTensor, seed: int) -> Non
     assert reorder_codes(tensor, None) is tensor
 
 
-def test_rows_of_no_whole_blocks_and_other_grids_are_not_packed() -> None:
+def test_rows_of_no_whole_blocks_and_other_number_format_are_not_packed() -> None:
     short = QuantizedTensor(
         INT4_B32, np.zeros((2, 40), np.int8), np.ones((2, 2), np.float32), "nearest"
     )
@@ -210,6 +218,8 @@ def test_longrope_is_scaled_as_in_transformers() -> None:
     ("family", "changes", "what"),
     [
         ("qwen3", {"attention_bias": True}, "biases"),
+        ("qwen3_moe", {"norm_topk_prob": False}, "do not add up to one"),
+        ("qwen3_moe", {"mlp_only_layers": [1]}, "only some of its layers have experts"),
         ("llama", {"hidden_act": "gelu_pytorch_tanh"}, "activation is gelu_tanh"),
         ("qwen2", {"rope_scaling": dict(tiny_decoders.LLAMA3_ROPE)}, "only for llama"),
         ("qwen2", {"head_dim": 32}, "4 heads of 32 are not 256"),

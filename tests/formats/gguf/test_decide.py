@@ -1,4 +1,4 @@
-"""Which GGUF type a weight gets: rules first, then the mix or the grid; obstacles are told."""
+"""Which GGUF type a weight gets: rules first, then the mix or the variant; obstacles are told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.decide import GgufDecision, decide_gguf
 from edgeq.formats.gguf.names import gguf_names, mix_facts
 from edgeq.models.architectures import decoder_of
@@ -51,6 +52,38 @@ def test_codes_of_ours_are_stored_in_types_with_the_same_bits() -> None:
         found = decided(word)
         assert found[QUERY].has_own_codes and found[QUERY].type.name == type
         assert found["model.norm.weight"].type.name == "F32"
+
+
+MIXTURE = {
+    **{"model_type": "qwen3_moe", "vocab_size": 300, "hidden_size": 256, "head_dim": 64},
+    **{"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2},
+    **{"intermediate_size": 256, "max_position_embeddings": 128, "rms_norm_eps": 1e-6},
+    **{"num_experts": 16, "num_experts_per_tok": 2, "moe_intermediate_size": 256},
+    **{"norm_topk_prob": True, "hidden_act": "silu"},
+}
+
+
+def of_mixture(word: Preset, *rules: Rule) -> dict[str, GgufDecision]:
+    tensors = decoder_of(MIXTURE, "config.json").tensors()
+    intent = Intent(preset(word, "gguf", TASK), "gguf", TASK, rules)
+    return decide_gguf(tensors, gguf_names(MIXTURE, tensors), mix_facts(MIXTURE), intent)
+
+
+def test_experts_of_a_layer_have_one_type() -> None:
+    some, every = (f"*.experts.{which}.*" for which in ("3", "*"))
+    with pytest.raises(InvalidInput, match="another expert of its layer Q4_0") as refused:
+        of_mixture("int4", Rule(match=some, use="int8-b32"))
+    assert "'*.experts.*'" in refused.value.problems[0].remedy
+    found = of_mixture("int4", Rule(match=every, use="int8-b32"))
+    types = {name: each.type.name for name, each in found.items() if ".experts." in name}
+    assert len(types) == 2 * 16 * 3 and set(types.values()) == {"Q8_0"}
+
+
+def test_a_router_stays_in_floats() -> None:
+    for word in ("int4", "int8", "Q4_K_M"):
+        found = of_mixture(word)
+        routers = [found[name].type.name for name in found if name.endswith("mlp.gate.weight")]
+        assert routers == ["F32", "F32"]
 
 
 def test_a_rule_overrides_any_tensor_and_the_first_wins() -> None:

@@ -34,14 +34,16 @@ WREN = Path(__file__).parents[3] / "recipes" / "wren"
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def decide(shapes: Mapping[str, tuple[int, ...]], grid: str = "F32") -> dict[str, GgufDecision]:
-    """Every matrix in one type or on one grid of ours, whatever divides; the rest in float32."""
+def decide(
+    shapes: Mapping[str, tuple[int, ...]], stored_as: str = "F32"
+) -> dict[str, GgufDecision]:
+    """Every matrix that divides in one type or number format of ours; the rest in float32."""
     types = {"int4-b32": "Q4_0", "int8-b32": "Q8_0"}
     found = {}
     for name, shape in shapes.items():
-        type = TYPES[types.get(grid, grid)]
+        type = TYPES[types.get(stored_as, stored_as)]
         fits = len(shape) > 1 and shape[-1] % type.block == 0
-        type, chosen = (type, grid) if fits else (TYPES["F32"], "F32")
+        type, chosen = (type, stored_as) if fits else (TYPES["F32"], "F32")
         found[name] = GgufDecision(type, chosen, "nearest", "asked for", nbytes(type, shape))
     return found
 
@@ -61,15 +63,21 @@ def shapes_of(directory: ModelDirectory) -> dict[str, tuple[int, ...]]:
 def write(
     source: Path,
     destination: Path,
-    grid: str = "F32",
+    stored_as: str = "F32",
     codes: Mapping[str, QuantizedTensor] | None = None,
 ) -> WrittenGguf:
     directory = read_directory(source, "test")
-    decisions = decide(shapes_of(directory), grid)
+    decisions = decide(shapes_of(directory), stored_as)
     written = write_gguf_model(
-        directory, destination, decisions, codes or {}, None, mix=grid, progress=lambda step: None
+        directory,
+        destination,
+        decisions,
+        codes or {},
+        None,
+        mix=stored_as,
+        progress=lambda step: None,
     )
-    assert destination.stat().st_size == planned_bytes(directory, decisions, mix=grid)
+    assert destination.stat().st_size == planned_bytes(directory, decisions, mix=stored_as)
     return written
 
 
@@ -121,6 +129,7 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("qwen2", {}, 128),
     ("qwen2", {"use_sliding_window": True, "sliding_window": 48, "max_window_layers": 1}, 48),
     ("qwen3", {}, 128),
+    ("qwen3_moe", {}, 128),
     ("phi3", {}, 128),
     ("phi3", {"partial_rotary_factor": 0.5}, 128),
     ("phi3-longrope", {"initializer_range": 0.05}, 300),  # original context: 256
@@ -248,23 +257,23 @@ def test_minilm_embeds_as_in_transformers(tmp_path: Path, minilm: Path) -> None:
         assert float(vector @ wanted / np.linalg.norm(wanted)) > 0.9999
 
 
-@pytest.mark.parametrize("grid", ["int4-b32", "int8-b32"])
-def test_own_codes_are_in_the_file_as_they_are(tmp_path: Path, grid: str) -> None:
+@pytest.mark.parametrize("stored_as", ["int4-b32", "int8-b32"])
+def test_own_codes_are_in_the_file_as_they_are(tmp_path: Path, stored_as: str) -> None:
     """Rows moved where llama.cpp wants queries' and keys' rows, and nothing rounded again."""
     source = tiny_decoders.make(tmp_path / "model", "llama")
     directory = read_directory(source, "test")
     decoder = decoder_of(directory.config, "test")
     weights = Weights(directory.weight_files)
     codes = {
-        name: NEAREST.round(weights.read(name), None, number_format(grid))
+        name: NEAREST.round(weights.read(name), None, number_format(stored_as))
         for name, shape in decoder.tensors().items()
         if len(shape) > 1
     }
-    written = write(source, tmp_path / "model.gguf", grid, codes)
+    written = write(source, tmp_path / "model.gguf", stored_as, codes)
     stored = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
     for name, tensor in codes.items():
         record = written.tensors[name]
-        assert (record.grid, record.bytes) == (grid, tensor.nbytes)
+        assert (record.number_format, record.bytes) == (stored_as, tensor.nbytes)
     moved = stored["blk.1.attn_k.weight"]
     found = gguf.dequantize(moved.data, moved.tensor_type)
     key = codes["model.layers.1.self_attn.k_proj.weight"].dequantize()

@@ -44,11 +44,11 @@ def decoder(path: Path) -> Decoder:
     return decoder_of(json.loads((path / "config.json").read_text()), str(path))
 
 
-def made(folder: Path, family: str, grid: str | None = None) -> tuple[Decoder, Path, Path]:
+def made(folder: Path, family: str, number_format: str | None = None) -> tuple[Decoder, Path, Path]:
     """A model, its artifact, and a copy of that with both files."""
     source = tiny_decoders.make(folder / "model", family, max_position_embeddings=512)
     graph = float_graph(source, folder / "float")
-    codes = nearest_codes(graph, grid) if grid else None
+    codes = nearest_codes(graph, number_format) if number_format else None
     artifact = decoder_artifact(source, graph, folder / "onnx", codes)
     found = decoder(source)
     shutil.copytree(artifact, folder / "genai")
@@ -63,10 +63,11 @@ def has_genai() -> bool:
 
 @pytest.mark.skipif(not has_genai(), reason="onnxruntime-genai is not installed")
 @pytest.mark.parametrize(
-    ("family", "grid"), [("llama3", "int4-b32"), ("gemma3_text", None), ("smollm3", "int8-b32")]
+    ("family", "number_format"),
+    [("llama3", "int4-b32"), ("gemma3_text", None), ("smollm3", "int8-b32")],
 )
-def test_greedy_tokens_are_ours(tmp_path: Path, family: str, grid: str | None) -> None:
-    found, artifact, folder = made(tmp_path, family, grid)
+def test_greedy_tokens_are_ours(tmp_path: Path, family: str, number_format: str | None) -> None:
+    found, artifact, folder = made(tmp_path, family, number_format)
     prompt = np.random.default_rng(0).integers(300, 650, 20).tolist()
     config = json.loads((folder / CONFIG_FILE).read_text())
     config["model"]["eos_token_id"] = [found.vocabulary - 1]  # random weights end early

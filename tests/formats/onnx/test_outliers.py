@@ -74,7 +74,7 @@ def test_labels_stay_as_they_are(source: Path, tmp_path: Path) -> None:
             limit=0.08,
             around_mean=True,
         )
-        assert {tensor.grid for tensor in written.tensors.values()} == {"int8"}
+        assert {tensor.number_format for tensor in written.tensors.values()} == {"int8"}
         assert (labels(folder / MODEL_FILE) == wanted).mean() > 0.98, name
     ruined = tmp_path / "theirs.onnx"
     quantize_static(source, ruined, Reader(), per_channel=True, weight_type=QuantType.QInt8)

@@ -1,5 +1,6 @@
 """What onnxruntime computes from a written file is what the codes in it say."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from edgeq.quantize.number_formats.integers import (
     IntegerFormat,
 )
 from edgeq.quantize.spec import Intent, Rule
+from edgeq.quantize.statistics import Observed
 from edgeq.quantize.storage import preset
 from tests.support import onnx_kinds, onnx_models
 
@@ -91,17 +93,17 @@ def linear_model(path: Path, columns: int) -> tuple[Path, np.ndarray, np.ndarray
     return path, table, weight.T
 
 
-@pytest.mark.parametrize("grid", ["int8-b32", "int4-b32"])
+@pytest.mark.parametrize("stored_as", ["int8-b32", "int4-b32"])
 @pytest.mark.parametrize("columns", [64, 96])
 def test_blocks_compute_what_their_codes_dequantize_to(
-    tmp_path: Path, grid: str, columns: int
+    tmp_path: Path, stored_as: str, columns: int
 ) -> None:
     source, table, _ = linear_model(tmp_path / "m.onnx", columns)
     rules = (Rule(match="table", use="float32"),)
     feeds = [{"ids": np.arange(200)}]
-    _, quantized, written = quantize(source, tmp_path, grid, feeds, rules)
-    assert written.tensors["table"].grid == "float32"
-    assert written.tensors["weight"].grid == grid
+    _, quantized, written = quantize(source, tmp_path, stored_as, feeds, rules)
+    assert written.tensors["table"].number_format == "float32"
+    assert written.tensors["weight"].number_format == stored_as
     tensors = {
         name: value.const_value.numpy()
         for name, value in ir.load(quantized).graph.initializers.items()
@@ -122,11 +124,11 @@ def unpack_blocks(codes: np.ndarray, scales: np.ndarray, columns: int) -> np.nda
     return np.asarray(values.reshape(len(codes), -1)[:, :columns])
 
 
-@pytest.mark.parametrize("grid", [INT4_B32, INT8_B32], ids=lambda g: g.name)
+@pytest.mark.parametrize("stored_as", [INT4_B32, INT8_B32], ids=lambda g: g.name)
 @pytest.mark.parametrize("columns", [32, 64, 70])
-def test_packing_loses_nothing(grid: IntegerFormat, columns: int) -> None:
+def test_packing_loses_nothing(stored_as: IntegerFormat, columns: int) -> None:
     weight = np.random.default_rng(6).standard_normal((7, columns)).astype(np.float32)
-    tensor = NEAREST.round(weight, None, grid)
+    tensor = NEAREST.round(weight, None, stored_as)
     unpacked = unpack_blocks(pack_blocks(tensor), tensor.scales, columns)
     assert np.array_equal(unpacked, tensor.dequantize())
 
@@ -137,20 +139,20 @@ def test_tables_hold_exactly_their_codes(tmp_path: Path, variant: str) -> None:
     rules = (Rule(match="weight", use="float32"),)
     feeds = [{"ids": np.arange(200)}]
     plain, quantized, _ = quantize(source, tmp_path, variant, feeds, rules)
-    grid = number_format(preset(variant, "onnx", "tensor").weights)
+    stored_as = number_format(preset(variant, "onnx", "tensor").weights)
     intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor", rules)
     codes = find_codes(plain.parent, lambda name, shape: decide(name, shape, intent), feeds, str)
     expected = codes["table"].dequantize() @ weight.T
     # GatherBlockQuantized gives rows in the type of its scales: one rounding of 2⁻¹¹ a value.
-    limit = 1e-6 if grid.group_size is None else 2**-11
+    limit = 1e-6 if stored_as.group_size is None else 2**-11
     assert relative_error(run(quantized, feeds[0]), expected) < limit
 
 
 def test_gemm_keeps_its_bias_and_the_net_its_answers(tmp_path: Path) -> None:
     source = onnx_models.convolutional(tmp_path / "m.onnx")
     plain, quantized, written = quantize(source, tmp_path, "int8-static", images(16))
-    grids = {name: tensor.grid for name, tensor in written.tensors.items()}
-    assert grids == {"c1.w": "int8-stored", "c2.w": "int8", "fc.w": "int8"}
+    number_formats = {name: tensor.number_format for name, tensor in written.tensors.items()}
+    assert number_formats == {"c1.w": "int8-stored", "c2.w": "int8", "fc.w": "int8"}
     errors = [relative_error(run(quantized, f), run(plain, f)) for f in images(8, seed=1)]
     assert max(errors) < 0.05
     assert written.tensors["c2.w"].shape == (64, 32, 3, 3)
@@ -170,7 +172,7 @@ def test_a_convolution_that_is_slower_in_codes_is_stored_in_them(tmp_path: Path)
     rules = (Rule(match="*c2.w", use="float32"), Rule(match="fc.w", use="float32"))
     plain, quantized, written = quantize(source, tmp_path, "int8-static", images(16), rules)
     record = written.tensors["c1.w"]
-    assert record.note == SLOWER and record.grid == "int8-stored"
+    assert record.note == SLOWER and record.number_format == "int8-stored"
     operators = operators_at_run_time(quantized, tmp_path / "run.onnx")
     assert operators == operators_at_run_time(plain, tmp_path / "plain.onnx")
     model = onnx.load(plain)
@@ -219,6 +221,31 @@ def test_what_changes_the_answers_most_is_computed_in_floats(tmp_path: Path) -> 
     assert any("change the answers" in note for note in notes)
 
 
+def test_variants_share_what_was_observed(tmp_path: Path) -> None:
+    """Other variants in between change no byte, and what was observed is not observed again."""
+    import_onnx(onnx_models.convolutional(tmp_path / "m.onnx"), tmp_path)
+    shared: Observed = {}
+
+    def built(variant: str, observed: Observed | None) -> tuple[dict[str, bytes], bool]:
+        folder, said = tmp_path / f"{variant}-{observed is None}", list[str]()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor")
+        write_quantized(
+            tmp_path, folder, lambda n, s: decide(n, s, intent), images(4), said.append,
+            observed=observed,
+        )  # fmt: skip
+        files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        return files, any(words.startswith("calibrate on") for words in said)
+
+    for variant in ("int8-dynamic", "int8-static", "int4-b32"):
+        alone, _ = built(variant, None)
+        first, _ = built(variant, shared)
+        again, calibrated = built(variant, shared)
+        assert alone == first == again and not calibrated
+    assert shared
+
+
 def operators_at_run_time(model: Path, optimized: Path) -> list[str]:
     """What onnxruntime makes of a file when it loads it."""
     import onnxruntime
@@ -256,7 +283,7 @@ def test_dynamic_int8_refuses_a_net_of_convolutions_by_name(tmp_path: Path) -> N
 def test_an_lstm_runs_quantized(tmp_path: Path, variant: str) -> None:
     source = onnx_models.lstm(tmp_path / "m.onnx")
     plain, quantized, written = quantize(source, tmp_path, variant, sequences(8))
-    assert {tensor.grid for tensor in written.tensors.values()} == {"int8"}
+    assert {tensor.number_format for tensor in written.tensors.values()} == {"int8"}
     operators = [node.op_type for node in onnx.load(quantized).graph.node]
     assert "DynamicQuantizeLSTM" in operators
     errors = [relative_error(run(quantized, f), run(plain, f)) for f in sequences(4, seed=1)]
@@ -269,7 +296,7 @@ def test_weights_inside_a_loop_are_quantized(tmp_path: Path, variant: str) -> No
     rng = np.random.default_rng(0)
     feeds = [{"x": rng.standard_normal((1, 96)).astype(np.float32)} for _ in range(4)]
     plain, quantized, written = quantize(source, tmp_path, variant, feeds)
-    assert written.tensors["step.w"].grid == preset(variant, "onnx", "tensor").weights
+    assert written.tensors["step.w"].number_format == preset(variant, "onnx", "tensor").weights
     limit = 0.3 if variant == "int4-b32" else 0.05
     assert max(relative_error(run(quantized, f), run(plain, f)) for f in feeds) < limit
     if variant == "int8-static":
@@ -288,7 +315,7 @@ def test_any_weight_can_be_stored_in_integers(
     shapes = {"loop": ("x", (1, 96)), "convolutional": ("image", (1, 3, 32, 32))}
     feed, shape = shapes.get(name, ("x", (12, 1, 32)))
     plain, quantized, written = quantize(source, tmp_path, variant, [])
-    assert {tensor.grid for tensor in written.tensors.values()} == {variant}
+    assert {tensor.number_format for tensor in written.tensors.values()} == {variant}
     onnx.checker.check_model(str(quantized))
     size = [path.with_name(DATA_FILE).stat().st_size for path in (quantized, plain)]
     assert size[0] < share * size[1]
@@ -326,7 +353,7 @@ def test_what_is_expanded_is_exactly_what_its_codes_say(
 def test_a_gru_is_stored_in_int8_and_refused_in_int4(tmp_path: Path) -> None:
     source = onnx_models.gru(tmp_path / "m.onnx")
     _, _, written = quantize(source, tmp_path, "int8-dynamic", sequences(1))
-    notes = {tensor.grid: tensor.note for tensor in written.tensors.values()}
+    notes = {tensor.number_format: tensor.note for tensor in written.tensors.values()}
     assert notes == {"int8-stored": "computed in float32: no integer kernel reads it"}
     with pytest.raises(InvalidInput, match="GRU 'gru': onnxruntime has no quantized kernel"):
         quantize(source, tmp_path, "int4-b32", sequences(1))

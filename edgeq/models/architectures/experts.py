@@ -1,0 +1,58 @@
+"""Mixtures of experts: many small feed-forward layers, of which each token passes through a few."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.+)")
+ROUTER = "mlp.gate.weight"
+"""The name of a router's weight in its layer."""
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A router's softmax gives every expert a share of each token, and the largest `used` count.
+
+    count: of experts in a layer. width: of each one's feed-forward layer. normalized: the used
+    shares are divided by their sum. layers: those with experts in place of a feed-forward layer.
+    """
+
+    count: int
+    used: int
+    width: int
+    normalized: bool
+    layers: frozenset[int]
+
+    def tensors(self, hidden: int) -> dict[str, tuple[int, ...]]:
+        """The weights of a layer's router and experts, by their names in it."""
+        shapes: dict[str, tuple[int, ...]] = {ROUTER: (self.count, hidden)}
+        for expert in range(self.count):
+            stem = f"mlp.experts.{expert}"
+            shapes[f"{stem}.gate_proj.weight"] = (self.width, hidden)
+            shapes[f"{stem}.up_proj.weight"] = (self.width, hidden)
+            shapes[f"{stem}.down_proj.weight"] = (hidden, self.width)
+        return shapes
+
+
+def of_all_experts(name: str) -> tuple[str, int] | None:
+    """A weight's name without its expert's number, and that number; None if it is of no expert.
+
+    >>> of_all_experts("model.layers.0.mlp.experts.3.up_proj.weight")
+    ('model.layers.0.mlp.experts.up_proj.weight', 3)
+    """
+    found = _EXPERT.fullmatch(name)
+    return (f"{found[1]}.{found[3]}", int(found[2])) if found else None
+
+
+def expert_of(name: str) -> int:
+    """The number of a weight's expert, to sort by; 0 for weights of no expert."""
+    found = of_all_experts(name)
+    return found[1] if found else 0
+
+
+def active_shares(experts: Experts, names: Mapping[str, object]) -> dict[str, float]:
+    """The fraction of each expert's weights that one token reads on average."""
+    share = experts.used / experts.count
+    return {name: share for name in names if of_all_experts(name)}

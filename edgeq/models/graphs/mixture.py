@@ -1,0 +1,59 @@
+"""The operators of a mixture of experts: each computes the rows of those tokens that chose it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeq.models.architectures.experts import Experts
+from edgeq.models.graphs.rewriting import GraphWriter
+
+FeedForward = Callable[[int, ir.Value], ir.Value]
+"""An expert's number and rows (tokens, hidden) to its output."""
+
+
+def mixture(
+    writer: GraphWriter,
+    experts: Experts,
+    hidden: ir.Value,
+    scores: ir.Value,
+    feed_forward: FeedForward,
+) -> ir.Value:
+    """The sum of what the used experts make of each token, times their shares.
+
+    hidden: (1, tokens, hidden). scores: of the router, (1, tokens, experts).
+    """
+    append = writer.append
+    first, second = (writer.constant("axes", np.array([axis], np.int64)) for axis in (0, 1))
+    rows = append("Squeeze", [hidden, first])
+    shares = _shares(writer, experts, append("Squeeze", [scores, first]))
+    zero = ir.tensor(np.zeros(1, np.float32))
+    total = append("ConstantOfShape", [append("Shape", [rows])], {"value": zero})
+    for expert in range(experts.count):
+        number = writer.constant("expert", np.array(expert, np.int64))
+        share = append("Gather", [shares, number], {"axis": 1})
+        chosen = append("Squeeze", [append("NonZero", [share]), first])
+        fed = feed_forward(expert, append("Gather", [rows, chosen]))
+        weight = append("Unsqueeze", [append("Gather", [share, chosen]), second])
+        places = append("Unsqueeze", [chosen, second])
+        more = append("Mul", [fed, weight])
+        total = append("ScatterND", [total, places, more], {"reduction": "add"})
+    return append("Unsqueeze", [total, first])
+
+
+def _shares(writer: GraphWriter, experts: Experts, scores: ir.Value) -> ir.Value:
+    """Each expert's share of each token, (tokens, experts), zero for those that are not used."""
+    append = writer.append
+    shares = append("Softmax", [scores], {"axis": -1})
+    count = writer.constant("used", np.array([experts.used], np.int64))
+    largest = append("TopK", [shares, count], {"axis": -1}, outputs=2)
+    producer = largest.producer()
+    assert producer is not None
+    if experts.normalized:
+        last = writer.constant("axes", np.array([-1], np.int64))
+        largest = append("Div", [largest, append("ReduceSum", [largest, last])])
+    zero = ir.tensor(np.zeros(1, np.float32))
+    none = append("ConstantOfShape", [append("Shape", [shares])], {"value": zero})
+    return append("ScatterElements", [none, producer.outputs[1], largest], {"axis": -1})
