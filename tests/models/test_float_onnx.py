@@ -13,6 +13,7 @@ pytest.importorskip("transformers", reason="the build side is not installed")
 pytest.importorskip("optimum", reason="the build side is not installed")
 
 import onnx
+import onnx_ir as ir
 import torch
 import transformers
 from safetensors import safe_open
@@ -20,6 +21,7 @@ from safetensors import safe_open
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.models.graphs.float_onnx import export_encoder
+from edgeq.models.graphs.weights import find_weights
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
 from tests.support import tiny_bert
@@ -162,6 +164,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "roberta": ("Roberta", {"type_vocab_size": 1}),
     "mpnet": ("MPNet", {}),
     "electra": ("Electra", {"embedding_size": 64}),
+    "albert": ("Albert", {"embedding_size": 32}),  # its layers share their weights
 }
 
 
@@ -187,6 +190,7 @@ def test_other_architectures(tmp_path: Path, family: str) -> None:
     found = answer(built, ids, mask)
     np.testing.assert_allclose(found, expected(directory, ids, mask, "mean", False), atol=2e-5)
     assert set(large_weights(built)) >= {n for n in kept_weights(directory) if "layer" in n}
+    assert not [w for w in find_weights(ir.load(built)) if w.obstacle]
 
 
 def test_what_the_exporter_cannot_trace_is_refused(tmp_path: Path) -> None:

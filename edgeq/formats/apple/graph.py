@@ -149,6 +149,7 @@ class Translator:
         self._values: dict[str, Value] = {}
         self._unknown: set[str] = set()
         self.writer = writer
+        self.opset = model.graph.opset_imports[""]
 
     def emit(self, kind: str, name: str, **values: Value) -> Any:
         """See `Writer.emit`; constants that are narrow integers become int32, as variables are."""

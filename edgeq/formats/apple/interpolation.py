@@ -16,7 +16,7 @@ def bilinear(size: int, count: int, mode: str) -> Floats:
     >>> bilinear(2, 4, "UNALIGN_CORNERS").tolist()
     [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
-    places = np.clip(_places(size, count, mode), 0, size - 1)
+    places = np.clip(places_of(size, count, mode), 0, size - 1)
     low = np.floor(places).astype(np.int64)
     high, share = np.minimum(low + 1, size - 1), places - low
     rows = np.arange(count)
@@ -26,7 +26,8 @@ def bilinear(size: int, count: int, mode: str) -> Floats:
     return matrix.astype(np.float32)
 
 
-def _places(size: int, count: int, mode: str) -> np.ndarray:
+def places_of(size: float, count: int, mode: str) -> np.ndarray:
+    """`count` places in a row of `size` values, of which the first is at 0."""
     steps = np.arange(count, dtype=np.float64)
     if mode == "UNALIGN_CORNERS":
         return steps * size / count + 0.5 * size / count - 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from edgeq.formats.apple.constants import Weight
@@ -208,6 +209,10 @@ def _unit_length(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     if node.attributes.get_int("p", 2) != 2:
         raise ValueError("its norm is not Euclidean")
     length = t.emit("reduce_l2_norm", f"{node.name}.length", x=args[0], axes=[axis], keep_dims=True)
+    # Of zeros, ONNX makes zeros.
+    half = t.writer.precision(str(node.name)) == "fp16"
+    least = float(np.finfo(np.float16 if half else np.float32).tiny)
+    length = t.emit("maximum", f"{node.name}.least", x=length, y=least)
     return t.emit("real_div", str(node.name), x=args[0], y=length)
 
 

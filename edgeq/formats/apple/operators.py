@@ -254,9 +254,25 @@ def _reshape(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     own = t.shape(args[0])
     sizes = [own[i] if size == 0 else int(size) for i, size in enumerate(wanted)]
     unknown = [i for i, size in enumerate(sizes) if not isinstance(size, int)]
+    if len(unknown) + sizes.count(-1) > 1:
+        return t.emit(
+            "reshape", str(node.name), x=args[0], shape=_own_sizes(t, node, args[0], sizes)
+        )
     for i in unknown:  # one free size follows from the others
         sizes[i] = -1
     return t.emit("reshape", str(node.name), x=args[0], shape=sizes)
+
+
+def _own_sizes(t: Translator, node: ir.Node, x: Value, sizes: list[Any]) -> Any:
+    """A shape with free sizes, each that of `x` at the same place."""
+    whole = t.emit("shape", f"{node.name}.own", x=x)
+    parts = [
+        np.array([size], np.int32)
+        if isinstance(size, int)
+        else t.emit("slice_by_index", f"{node.name}.own.{i}", x=whole, begin=[i], end=[i + 1])
+        for i, size in enumerate(sizes)
+    ]
+    return t.emit("concat", f"{node.name}.shape", values=parts, axis=0)
 
 
 @handles("Flatten")
@@ -391,16 +407,6 @@ def _places(t: Translator, name: str, value: Value, axes: list[int], rank: int) 
         part = {"begin": [place], "end": [place + 1]}
         parts[axis] = t.emit("slice_by_index", f"{name}.{axis}", x=value, **part)
     return t.emit("concat", name, values=parts, axis=0)
-
-
-@handles("Expand")
-def _expand(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    own, wanted = t.shape(args[0]), t.numbers(args[1])
-    own = (1,) * (len(wanted) - len(own)) + own
-    wanted = [1] * (len(own) - len(wanted)) + list(wanted)
-    result = t.emit("reshape", f"{node.name}.rank", x=args[0], shape=[int(s) for s in own])
-    reps = [int(w) if s == 1 else 1 for s, w in zip(own, wanted, strict=True)]
-    return t.emit("tile", str(node.name), x=result, reps=reps)
 
 
 _PADDED = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}

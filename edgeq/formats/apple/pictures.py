@@ -129,6 +129,21 @@ def _blocks(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     return t.emit("depth_to_space", name, x=args[0], block_size=size)
 
 
+@handles("Col2Im")
+def _folded(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """Blocks next to one another, as phones' transformers make and join them."""
+    sizes, block = t.numbers(args[1]), t.numbers(args[2])
+    steps = list(node.attributes.get_ints("strides", [1] * len(block)))
+    around = any(node.attributes.get_ints("pads", []))
+    is_spread = any(step > 1 for step in node.attributes.get_ints("dilations", []))
+    if len(block) != 2 or block[0] != block[1] or steps != block or around or is_spread:
+        raise ValueError("its blocks are not squares next to one another")
+    count, width, _ = (int(n) for n in t.shape(args[0]))
+    shape = [count, width, *(size // side for size, side in zip(sizes, block, strict=True))]
+    parts = t.emit("reshape", f"{node.name}.blocks", x=args[0], shape=shape)
+    return t.emit("pixel_shuffle", str(node.name), x=parts, upscale_factor=block[0])
+
+
 @handles("InstanceNormalization", "GroupNormalization")
 def _channel_norm(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     """Each group's values in a row, whose mean becomes 0 and whose variance 1."""

@@ -9,11 +9,13 @@ from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.formats.apple import (  # noqa: F401  (they register)
     activations,
     einsum,
+    filling,
     indexing,
     layers,
     operators,
     pictures,
     recurrent,
+    regions,
 )
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.graphs.decoder_onnx import check_weights

@@ -17,7 +17,7 @@ from edgeq.formats.coreai.runtime import Runtime
 from edgeq.formats.language import Ids
 from edgeq.formats.package import Package
 
-_PIECE = 256
+PIECE = 256
 """Most tokens of one call: its scores take as many times the context in memory."""
 
 
@@ -32,7 +32,7 @@ class CoreaiDecoder(StatefulDecoder):
     def __init__(self, package: Package, path: Path, context: int | None) -> None:
         """See `StatefulDecoder`."""
         self._model = Runtime(path)
-        super().__init__(package, _metadata(path), self._model.name, 1, context)
+        super().__init__(package, read_metadata(path), self._model.name, 1, context)
         self.is_reference = not self._model.is_apples
         self._state: dict[str, Any] = {}
 
@@ -46,7 +46,7 @@ class CoreaiDecoder(StatefulDecoder):
         self._used = 0
 
     def _next_count(self, left: int) -> int:
-        return min(left, _PIECE)
+        return min(left, PIECE)
 
     def _call(self, piece: Ids, count: int) -> Floats:
         feeds = {IDS: piece[None].astype(np.int32), POSITION: np.array([self._used], np.int32)}
@@ -54,7 +54,8 @@ class CoreaiDecoder(StatefulDecoder):
         return logits
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
+    """What edgeq stored in a file. Raises InvalidInput if that cannot be read."""
     try:
         found = json.loads((path / "metadata.json").read_bytes()).get("creatorDefinedMetadata", {})
     except (OSError, ValueError) as error:

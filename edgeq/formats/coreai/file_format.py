@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgeq.core.artifact import COREAI_ASSET
+from edgeq.core.artifact import COREAI_ASSET, Artifact
 from edgeq.formats.apple.file_format import AppleFormat
 from edgeq.formats.apple.releases import Release
 from edgeq.formats.base import Model
@@ -47,6 +49,14 @@ class Coreai(CoreaiStorage, AppleFormat):
     def program_bytes(self, model: DescribedModel, context: int, tensors: int) -> int:
         """See `AppleFormat.program_bytes`."""
         return _BYTES_PER_TENSOR * tensors
+
+    def extras(
+        self, directory: Path, artifact: Artifact, documents: Collection[str] = ()
+    ) -> dict[str, bytes]:
+        """The Swift package that loads it."""
+        from edgeq.formats.coreai.swift import swift_files
+
+        return swift_files(directory, artifact, documents)
 
 
 COREAI = Coreai()

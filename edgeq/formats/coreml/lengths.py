@@ -18,6 +18,15 @@ def filled(array: Array, length: int) -> Array:
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
 
+def fitted(array: Array, value: Input) -> Array:
+    """A sample as an input takes it: texts are filled up, or cut, to a length it can have."""
+    if value.allows(array.shape):
+        return array
+    lengths = lengths_of(value)
+    length = next_length(value, array.shape[-1]) or lengths[-1]
+    return filled(array[..., :length], length)
+
+
 def lengths_of(value: Input) -> tuple[int, ...]:
     """The possible lengths of an input's last axis, ascending."""
     if value.shapes:

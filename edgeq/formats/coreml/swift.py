@@ -6,38 +6,32 @@ They use the API of Core ML's headers for iOS 18; nothing here compiles Swift.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from string import Template
+from pathlib import Path
 from typing import Any
 
-from edgeq.core.artifact import (
-    COREML_PACKAGE,
-    TOKENIZER_FILE,
-    TOKENIZER_SETTINGS_FILE,
-    Artifact,
-)
+from edgeq.core.artifact import COREML_PACKAGE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.core.tasks import task_of
-from edgeq.formats.chat import CHAT_FILES, chat_of_directory
+from edgeq.formats.apple import swift_templates as shared_templates
+from edgeq.formats.apple.swift import (
+    Swift,
+    closing,
+    ended,
+    generating,
+    header,
+    identifiers,
+    labels_of,
+    package_files,
+    plain,
+    text,
+    texts_of_decoder,
+)
 from edgeq.formats.coreml import swift_templates as templates
 from edgeq.formats.coreml.executor.package import open_package
-from edgeq.formats.selftest import SELFTEST_FILE
 
-SWIFT_FILE, PACKAGE_FILE = "EdgeqModel.swift", "Package.swift"
-CONFIGURATION_FILE = "config.json"
-"""swift-transformers opens no folder without one; what it reads is in the tokenizer's own files."""
-_TOKENIZERS = "swift-transformers"
-_TOKENIZER_CLASSES = {
-    "WordPiece": "BertTokenizer",
-    "BPE": "GPT2Tokenizer",
-    "Unigram": "T5Tokenizer",
-}
-"""Its classes, by the kind of model in `tokenizer.json`."""
 _IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
 _MASK, _TYPES = "attention_mask", "token_type_ids"
 # ArrayFeatureType.ArrayDataType of Core ML's FeatureTypes.proto, by Swift's names.
@@ -55,22 +49,6 @@ _READ = {
     "string": "$0.stringValue",
     "shares": "$0.dictionaryValue as? {}",
 }
-_KEYWORDS = frozenset(
-    (
-        *("as", "break", "case", "catch", "class", "continue", "default", "defer", "deinit", "do"),
-        *("else", "enum", "extension", "fallthrough", "false", "fileprivate", "for", "func"),
-        *("guard", "if", "import", "in", "init", "inout", "internal", "is", "let", "nil"),
-        *("operator", "private", "protocol", "public", "repeat", "rethrows", "return", "self"),
-        *("Self", "static", "struct", "subscript", "super", "switch", "throw", "throws", "true"),
-        *("try", "typealias", "var", "where", "while", "Any"),
-    )
-)
-
-
-class _Swift(Template):
-    """Uses `%`, since Swift has its own `$0` and `{}`; its operator `%` is not used here."""
-
-    delimiter = "%"
 
 
 @dataclass(frozen=True)
@@ -97,32 +75,15 @@ class _Value:
 def swift_files(
     directory: Path, artifact: Artifact, documents: Collection[str] = ()
 ) -> dict[str, bytes]:
-    """The Swift package around the artifact in `directory`: equal artifacts give equal bytes.
-
-    documents: names of other files in the bundle. Raises InvalidInput for a package whose inputs do
-    not match its task.
-    """
-    has_test = SELFTEST_FILE in documents and TOKENIZER_FILE in artifact.files
-    found = {SWIFT_FILE: swift_file(directory, artifact, has_test=has_test)}
-    resources = [name for name in (TOKENIZER_FILE, *CHAT_FILES) if name in artifact.files]
-    if resources:
-        found[CONFIGURATION_FILE] = "{}\n"
-        resources.append(CONFIGURATION_FILE)
-        if TOKENIZER_SETTINGS_FILE not in resources:
-            found[TOKENIZER_SETTINGS_FILE] = _tokenizer_settings(directory)
-            resources.append(TOKENIZER_SETTINGS_FILE)
-    if has_test:
-        resources.append(SELFTEST_FILE)
-    lines = [f'.process("{COREML_PACKAGE}")', *(f'.copy("{name}")' for name in resources)]
-    url = f"https://github.com/huggingface/{_TOKENIZERS}"
-    has_text = TOKENIZER_FILE in artifact.files
-    found[PACKAGE_FILE] = _Swift(templates.PACKAGE).substitute(
-        _names(artifact),
-        dependencies=f'        .package(url: "{url}", from: "1.0.0")\n' if has_text else "",
-        products=f'.product(name: "Tokenizers", package: "{_TOKENIZERS}")' if has_text else "",
-        resources="\n".join(f"                {line}," for line in lines),
+    """See `package_files`. Raises InvalidInput for a package whose inputs do not match its task."""
+    model = f'.process("{COREML_PACKAGE}")'
+    return package_files(
+        directory,
+        artifact,
+        documents,
+        model,
+        lambda has_test: swift_file(directory, artifact, has_test=has_test),
     )
-    return {name: text.encode() for name, text in found.items()}
 
 
 def swift_file(directory: Path, artifact: Artifact, *, has_test: bool = False) -> str:
@@ -134,18 +95,15 @@ def swift_file(directory: Path, artifact: Artifact, *, has_test: bool = False) -
     where = str(directory / COREML_PACKAGE)
     texts = ""
     if task_of(artifact.task).generates:
-        body = _decoder(inputs, outputs, facts, where)
-        has_chat = chat_of_directory(directory).template is not None
-        texts = _Swift(templates.DECODER_TEXTS).substitute(chat=templates.CHAT if has_chat else "")
+        body, texts = _decoder(inputs, outputs, facts, where), texts_of_decoder(directory)
     elif artifact.text is not None and not task_of(artifact.task).ranks:
         body, texts = _encoder(inputs, outputs, where, artifact, directory)
     else:
         body = _arrays(inputs, outputs)
-    if has_test and texts:
-        body += templates.SELF_TEST
-    if texts:
-        body += _Swift(templates.TOKENIZER).substitute(texts=texts)
-    return _header(artifact, inputs, bool(texts)) + body + templates.END
+    has_image = any(value.kind in _PIXELS for value in inputs.values())
+    imports = ["import CoreGraphics", "import CoreVideo"] if has_image else []
+    top = header(templates.HEADER, artifact, COREML_PACKAGE, imports, has_text=bool(texts))
+    return top + ended(body, texts, has_test=has_test, is_async=False)
 
 
 def _values(features: Iterable[Any]) -> dict[str, _Value]:
@@ -166,41 +124,6 @@ def _value(name: str, type: Any) -> _Value:
     return _Value(name, _SCALARS[array.dataType], shapes or (tuple(array.shape),))
 
 
-def _names(artifact: Artifact) -> dict[str, Any]:
-    """A name of the model's own, so that an app can have several, and what else headers say."""
-    target = artifact.settings["deployment_target"]
-    source = PurePosixPath(re.split(r"[:@]", artifact.model.source)[-1].replace("\\", "/"))
-    words = re.findall(r"[A-Za-z0-9]+", f"{source.stem or source.name} {artifact.name}")
-    name = "".join(word[:1].upper() + word[1:] for word in words)
-    name = f"Model{name}" if name[:1].isdigit() else name
-    return {
-        "type": name,
-        "module": f"Edgeq{name}",
-        "file": SWIFT_FILE,
-        "ios": target["ios"],
-        "macos": target["macos"],
-    }
-
-
-def _header(artifact: Artifact, inputs: Mapping[str, _Value], has_text: bool) -> str:
-    has_image = any(value.kind in _PIXELS for value in inputs.values())
-    imports = ["import CoreGraphics", "import CoreVideo"] if has_image else []
-    if has_text:
-        imports += ["#if canImport(Tokenizers)", "import Tokenizers", "#endif"]
-    if task_of(artifact.task).generates:
-        imports += ["#if canImport(UIKit)", "import UIKit", "#endif"]
-    files = [name for name in (TOKENIZER_FILE, *CHAT_FILES) if name in artifact.files]
-    return _Swift(templates.HEADER).substitute(
-        _names(artifact),
-        artifact=_plain(artifact.name),
-        source=_plain(artifact.model.source),
-        package=COREML_PACKAGE,
-        files="".join(f", {name}" for name in files),
-        stem=COREML_PACKAGE.removesuffix(".mlpackage"),
-        imports="".join(f"{line}\n" for line in imports),
-    )
-
-
 def _encoder(
     inputs: Mapping[str, _Value],
     outputs: Mapping[str, _Value],
@@ -211,59 +134,33 @@ def _encoder(
     """The actor's body, and its functions of texts."""
     _require(inputs, {_IDS}, {_IDS, _MASK, _TYPES}, where)
     _require(outputs, set(), {next(iter(outputs))}, where)
-    output, text, classes = next(iter(outputs.values())), artifact.text, artifact.classes
-    assert text is not None
+    output, settings = next(iter(outputs.values())), artifact.text
+    assert settings is not None
     filled = {
         _IDS: "ids + filling",
         _MASK: "[Int32](repeating: 1, count: ids.count) + filling",
         _TYPES: "[Int32](repeating: 0, count: length)",
     }
-    features = [f"            {_text(name)}: row({filled[name]})," for name in inputs]
+    features = [f"            {text(name)}: row({filled[name]})," for name in inputs]
     per_token = task_of(artifact.task).tags
-    noun, known = "embedding" if classes is None else "scores", ""
-    if classes is not None:
-        labels = ", ".join(map(_text, classes.labels))
-        known = (
-            f"    /// What the scores{' of a token' if per_token else ''} stand for, in their "
-            f"order; {classes.function} makes probabilities of them.\n"
-            f"    public static let labels = [{labels}]\n"
-        )
+    noun = "embedding" if artifact.classes is None else "scores"
+    lengths = _lengths(inputs[_IDS])
     shared = {"noun": noun, "shown": output.shown, "scalar": output.scalar}
-    body = _Swift(templates.ENCODER).substitute(
+    body = Swift(templates.ENCODER).substitute(
         shared,
-        classes=known,
-        lengths=", ".join(map(str, _lengths(inputs[_IDS]))),
-        prompt=_text(text.prompted([""])[0]),
-        closing=_closing(directory),
+        classes=labels_of(artifact),
+        lengths=", ".join(map(str, lengths)),
+        prompt=text(settings.prompted([""])[0]),
+        closing=closing(directory),
         features="\n".join(features),
-        output=_text(output.name),
+        output=text(output.name),
         whose="every token of a text" if per_token else "a text",
         result=f"Array({noun}.scalars.prefix(tokens.count * Self.labels.count))"
         if per_token
         else f"{noun}.scalars",
     )
-    return body, _Swift(templates.ENCODER_TEXTS).substitute(shared)
-
-
-def _tokenizer_settings(directory: Path) -> str:
-    """What swift-transformers asks of `tokenizer_config.json`: which of its classes reads the
-    tokenizer, and for word pieces, whether text becomes lower case.
-    """
-    from tokenizers import Tokenizer
-
-    content = json.loads((directory / TOKENIZER_FILE).read_bytes())
-    normalizer = Tokenizer.from_file(str(directory / TOKENIZER_FILE)).normalizer
-    is_lower = normalizer is not None and normalizer.normalize_str("A") == "a"
-    kind = _TOKENIZER_CLASSES.get(content["model"].get("type", ""), "PreTrainedTokenizer")
-    return json.dumps({"tokenizer_class": kind, "do_lower_case": is_lower}) + "\n"
-
-
-def _closing(directory: Path) -> int:
-    """How many special tokens end a text."""
-    from tokenizers import Tokenizer
-
-    found = Tokenizer.from_file(str(directory / TOKENIZER_FILE)).encode("a").special_tokens_mask
-    return next((n for n, special in enumerate(reversed(found)) if not special), 0)
+    texts = Swift(shared_templates.ENCODER_TEXTS).substitute(shared, longest=lengths[-1])
+    return body, texts
 
 
 def _decoder(
@@ -277,32 +174,36 @@ def _decoder(
     if lengths[0] != 1 or CONTEXT_KEY not in facts or _LOGITS not in outputs:
         what = "is not a language model built by edgeq"
         raise InvalidInput(Problem(where, what, "build it again"))
-    return _Swift(templates.DECODER).substitute(
+    state = Swift(templates.STATE).substitute(
         context=int(facts[CONTEXT_KEY]),
         piece=lengths[-1],
         ends=", ".join(str(int(token)) for token in facts.get(END_KEY, "").split()),
-        ids=_text(_IDS),
-        position=_text(_POSITION),
-        logits=_text(_LOGITS),
+    )
+    logits = Swift(templates.LOGITS).substitute(
+        ids=text(_IDS),
+        position=text(_POSITION),
+        logits=text(_LOGITS),
         scalar=outputs[_LOGITS].scalar,
     )
+    choose = Swift(shared_templates.CHOOSE).substitute(scalar=outputs[_LOGITS].scalar)
+    return shared_templates.SAMPLING + state + generating(is_async=False) + logits + choose
 
 
 def _arrays(inputs: Mapping[str, _Value], outputs: Mapping[str, _Value]) -> str:
-    labels = dict(zip(inputs, _identifiers(inputs), strict=True))
-    fields = dict(zip(outputs, _identifiers(outputs), strict=True))
+    labels = dict(zip(inputs, identifiers(inputs), strict=True))
+    fields = dict(zip(outputs, identifiers(outputs), strict=True))
     features = [
-        f"            {_text(name)}: {_FEATURES[value.kind in _PIXELS].format(labels[name])},"
+        f"            {text(name)}: {_FEATURES[value.kind in _PIXELS].format(labels[name])},"
         for name, value in inputs.items()
     ]
     results = [
-        f"            {fields[name]}: try Self.value({_text(name)}, in: answer) {{\n"
+        f"            {fields[name]}: try Self.value({text(name)}, in: answer) {{\n"
         f"                {_READ[value.kind].format(value.scalar)}\n            }}"
         for name, value in outputs.items()
     ]
-    return _Swift(templates.ARRAYS).substitute(
+    return Swift(templates.ARRAYS).substitute(
         fields="\n".join(
-            f"        /// {_plain(name)}: {value.shown}\n"
+            f"        /// {plain(name)}: {value.shown}\n"
             f"        public let {fields[name]}: {value.type}"
             for name, value in outputs.items()
         ),
@@ -322,11 +223,11 @@ def _images(inputs: Mapping[str, _Value], labels: Mapping[str, str]) -> str:
     if others or value.kind not in _PIXELS:
         return ""
     height, width = value.shapes[0]
-    return _Swift(templates.IMAGES).substitute(
+    return Swift(templates.IMAGES).substitute(
         width=width,
         height=height,
         pixels=_PIXELS[value.kind],
-        input=_text(name),
+        input=text(name),
         label=labels[name],
     )
 
@@ -340,29 +241,3 @@ def _require(values: Mapping[str, _Value], least: set[str], most: set[str], wher
 def _lengths(ids: _Value) -> list[int]:
     """The token counts that one call can have, ascending."""
     return sorted({shape[-1] for shape in ids.shapes})
-
-
-def _identifiers(names: Iterable[str]) -> list[str]:
-    """Valid and unique Swift names."""
-    taken: list[str] = []
-    for name in names:
-        word = re.sub(r"\W", "_", name, flags=re.ASCII) or "_"
-        word = f"_{word}" if word[0].isdigit() or word == "_" else word
-        while word in taken:
-            word += "_"
-        taken.append(word)
-    return [f"`{word}`" if word in _KEYWORDS else word for word in taken]
-
-
-def _text(name: str) -> str:
-    """A string literal of Swift."""
-    escaped = "".join(
-        letter if letter.isprintable() and letter not in '"\\' else f"\\u{{{ord(letter):x}}}"
-        for letter in name
-    )
-    return f'"{escaped}"'
-
-
-def _plain(text: str) -> str:
-    """One line of printable characters, for a comment."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -17,11 +17,12 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.apple.constants import Array, Weight, identifier
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreml.coremltools import load_coremltools
-from edgeq.formats.coreml.deployment_targets import Target
+from edgeq.formats.coreml.deployment_targets import IOS17, Target
 from edgeq.formats.coreml.write_activations import InputCoder
 from edgeq.formats.coreml.write_constants import Constants
 
 _MOST_AXES = 5
+_SINCE = {"non_maximum_suppression": IOS17}  # as it is written here
 
 
 class ProgramWriter:
@@ -188,6 +189,9 @@ class ProgramWriter:
                     value.name = self._free("v")
 
     def _add(self, kind: str, name: str, wanted: str, values: Mapping[str, Any]) -> Any:
+        if self.target < _SINCE.get(kind, self.target):
+            since = _SINCE[kind].name
+            raise ValueError(f"it needs {since}: write coreml: {{deployment_target: {since}}}")
         prepared = {key: self._prepare(key, value, wanted) for key, value in values.items()}
         made = getattr(self._mb, kind)(name=self._free(identifier(name)), **prepared)
         operation = (made[0] if isinstance(made, list | tuple) else made).op

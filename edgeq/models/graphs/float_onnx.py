@@ -21,6 +21,7 @@ import onnx_ir as ir
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
 from edgeq.core.tasks import IMAGE_CLASSIFICATION, SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
+from edgeq.models.graphs.folding import is_constant
 from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
 from edgeq.models.graphs.source import first_line
@@ -58,6 +59,7 @@ def export_encoder(
         exported = Path(folder) / "model.onnx"
         _export(model, exported, task)
         graph = _fuse(model, exported)
+        _share_copies(graph)
         _name_weights(graph, model)
         _plain_residuals(graph)
         if task.has_sentence_head:
@@ -143,6 +145,15 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
         )
     fused: ir.Model = ir.from_proto(optimized.model)
     return fused
+
+
+def _share_copies(graph: ir.Model) -> None:
+    """Let layers that share a weight read it itself: for each but one, the exporter copies it."""
+    writer = GraphWriter(graph)
+    for node in list(graph.graph):
+        is_copy = node.op_type == "Identity" and is_constant(node.inputs[0])
+        if is_copy and not node.outputs[0].is_graph_output():
+            writer.bypass(node, node.inputs[0])
 
 
 def _name_weights(graph: ir.Model, model: ModelDirectory | ImageDirectory) -> None:

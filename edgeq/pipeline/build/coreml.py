@@ -15,7 +15,7 @@ from edgeq.formats.apple.weights import find_coded_apple
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.executor.images import pixels
-from edgeq.formats.coreml.lengths import filled
+from edgeq.formats.coreml.lengths import filled, fitted
 from edgeq.formats.coreml.overflow import refuse_overflow
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
 from edgeq.formats.onnx.write import codes_summary
@@ -187,7 +187,7 @@ def _texts(stages: Stages, inputs: dict[str, Any]) -> list[list[Call]]:
     if not feeds:
         return [[{name: _made_up(value) for name, value in inputs.items()}]]
     return [
-        [{name: _fitting(array, inputs[name]) for name, array in feed.items() if name in inputs}]
+        [{name: fitted(array, inputs[name]) for name, array in feed.items() if name in inputs}]
         for feed in feeds
     ]
 
@@ -204,16 +204,6 @@ def _made_up(value: Any) -> Any:
     """Ones of the first shape an input can have."""
     shape = value.shapes[0] if value.shapes else tuple(low for low, _ in value.ranges)
     return np.ones(shape, np.float32)
-
-
-def _fitting(array: Any, value: Any) -> Any:
-    """A sample as an input takes it: texts are filled up, or cut, to a length it can have."""
-    if value.allows(array.shape):
-        return array
-    shapes = value.shapes or [tuple(low for low, _ in value.ranges)]
-    lengths = sorted(shape[-1] for shape in shapes)
-    length = next((n for n in lengths if n >= array.shape[-1]), lengths[-1])
-    return filled(array[..., :length], length)
 
 
 def _inputs(program: Program) -> tuple[ValueInfo, ...]:

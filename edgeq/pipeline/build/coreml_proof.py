@@ -15,6 +15,7 @@ from edgeq.core.artifact import COREML_PACKAGE
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.executor.images import pixels
+from edgeq.formats.coreml.lengths import fitted
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.formats.coreml.write_images import Image
 from edgeq.models.graphs.rounding import Found
@@ -60,11 +61,16 @@ def prove_coreml(stages: Stages, shapes: Mapping[str, Any]) -> None:
 
 
 def _sample(stages: Stages, inputs: Mapping[str, Any]) -> dict[str, Array]:
-    """The first calibration sample where the package takes its shapes, else random numbers."""
-    feeds = stages.feeds(stages.float_graph())[:1]
-    for feed in feeds:
-        if all(value.allows(feed[name].shape) for name, value in inputs.items()):
-            return {name: np.asarray(feed[name]) for name in inputs}
+    """The first calibration sample where the package takes its shapes, a text filled up to one of
+    its lengths; else random numbers.
+    """
+    is_text = stages.planned.model.text is not None
+    for feed in stages.feeds(stages.float_graph())[:1]:
+        given = {name: np.asarray(feed[name]) for name in inputs}
+        if is_text:
+            given = {name: fitted(given[name], value) for name, value in inputs.items()}
+        if all(value.allows(given[name].shape) for name, value in inputs.items()):
+            return given
     rng = np.random.default_rng(0)
     found = {}
     for name, value in inputs.items():

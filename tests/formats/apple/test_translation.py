@@ -7,6 +7,7 @@ compared with PyTorch.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ import onnxruntime
 from onnx import helper
 
 from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.errors import InvalidInput
 from edgeq.formats.apple.graph import HANDLERS
 from edgeq.formats.coreai.runtime import Runtime
 from edgeq.formats.coreai.write import export_graph_coreai
+from edgeq.formats.coreml.deployment_targets import IOS16
 from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.models.graphs.imported import import_onnx
@@ -64,7 +67,7 @@ def compare(kind: str, case: Case, folder: Path) -> None:
     onnx.save(model, path)
     (folder / "float").mkdir()
     import_onnx(path, folder / "float")
-    for found in programs(folder, folder / "float", feeds):
+    for found in programs(folder, folder / "float", feeds, case.refused):
         for name, want in zip(names, wanted, strict=True):
             got = np.asarray(found[name])
             assert got.shape == want.shape or got.size == want.size == 1
@@ -73,7 +76,9 @@ def compare(kind: str, case: Case, folder: Path) -> None:
             )
 
 
-def programs(folder: Path, graph: Path, feeds: dict[str, Array]) -> list[dict[str, Array]]:
+def programs(
+    folder: Path, graph: Path, feeds: dict[str, Array], refused: str
+) -> Iterator[dict[str, Array]]:
     """What Core ML's program and Core AI's answer in float32."""
     assert (graph / MODEL_FILE).exists()
     narrow = {
@@ -82,5 +87,22 @@ def programs(folder: Path, graph: Path, feeds: dict[str, Array]) -> list[dict[st
     }
     package, asset = folder / "a.mlpackage", folder / "a.aimodel"
     export_graph_coreml(graph, package, {}, shapes={}, compute="float32")
+    yield load(package).predict(narrow)
+    if refused == "Core AI":
+        with pytest.raises(InvalidInput, match=r"cannot be expressed in Core AI"):
+            export_graph_coreai(graph, asset, {}, shapes={}, compute="float32")
+        return
     export_graph_coreai(graph, asset, {}, shapes={}, compute="float32")
-    return [load(package).predict(narrow), Runtime(asset).run(narrow)]
+    yield Runtime(asset).run(narrow)
+
+
+def test_an_operator_of_a_later_release_names_the_line_that_allows_it(tmp_path: Path) -> None:
+    boxes, scores = np.ones((1, 2, 4), np.float32), np.ones((1, 1, 2), np.float32)
+    limits: list[Array | None] = [np.array([1], np.int64), np.array(0.5, np.float32)]
+    model, _ = model_of("NonMaxSuppression", Case([boxes, scores], limits))
+    result = helper.make_tensor_value_info("y0", onnx.TensorProto.INT64, ["kept", 3])
+    model.graph.output[0].CopyFrom(result)
+    onnx.save(model, tmp_path / "source.onnx")
+    import_onnx(tmp_path / "source.onnx", tmp_path)
+    with pytest.raises(InvalidInput, match=r"write coreml: \{deployment_target: iOS17\}"):
+        export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={}, target=IOS16)

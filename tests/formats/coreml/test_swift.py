@@ -8,9 +8,7 @@ import shutil
 import struct
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,26 +23,25 @@ from edgeq.core.artifact import COREML_PACKAGE, TOKENIZER_FILE, read_artifact
 from edgeq.core.errors import InvalidInput
 from edgeq.core.store import Store
 from edgeq.devices.catalogue import load_device
-from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle, read_bundle_directory
-from edgeq.formats.coreml.swift import (
+from edgeq.formats.apple.swift import (
     CONFIGURATION_FILE,
     PACKAGE_FILE,
     SWIFT_FILE,
-    _identifiers,
-    _text,
-    swift_file,
-    swift_files,
+    identifiers,
+    text,
 )
+from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle, read_bundle_directory
+from edgeq.formats.coreml.swift import swift_file, swift_files
 from edgeq.pipeline.build.build import build
 from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_bert, tiny_decoders
+from tests.support.swift_sources import bare, is_balanced, parsed, unknown_calls
 
 WEIGHTS = f"{COREML_PACKAGE}/Data/com.apple.CoreML/weights/weight.bin"
 CONTEXT = 176
 KINDS = ["encoder", "decoder", "net", "pictures"]
-SIGNATURES = Path(__file__).with_name("swift_signatures.txt")
 RECIPE = """\
 edgeq: 1
 name: {name}
@@ -109,19 +106,6 @@ def swift(artifact: Path) -> str:
     return swift_file(artifact, read_artifact(artifact), has_test=True)
 
 
-def parsed(text: str) -> Any:
-    """The syntax tree by an independent grammar."""
-    grammar = pytest.importorskip("tree_sitter_swift", reason="no grammar of Swift here")
-    tree_sitter = pytest.importorskip("tree_sitter", reason="no parser here")
-    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
-    return parser.parse(text.encode()).root_node
-
-
-def bare(text: str) -> str:
-    """Swift without comments and the content of strings."""
-    return re.sub(r'"[^"\n]*"', '""', re.sub(r"//.*", "", text))
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_the_swift_file_is_whole(built: dict[str, Path], name: str) -> None:
     text = swift(built[name])
@@ -129,13 +113,7 @@ def test_the_swift_file_is_whole(built: dict[str, Path], name: str) -> None:
     assert text.isascii() or "…" in text or "×" in text
     assert max(map(len, text.splitlines())) <= 100
     assert "%" not in text
-    code = bare(text)
-    for opening, closing in ("()", "[]", "{}"):
-        depth = 0
-        for letter in code:
-            depth += (letter == opening) - (letter == closing)
-            assert depth >= 0
-        assert depth == 0
+    assert is_balanced(text)
     assert "NOT COMPILED: nobody has built or run this file" in text
     artifact = read_artifact(built[name])
     target = artifact.settings["deployment_target"]
@@ -156,49 +134,9 @@ def test_a_grammar_of_swift_reads_it(built: dict[str, Path], name: str) -> None:
     assert parsed(text[: text.rindex("}")]).has_error
 
 
-def descendants(node: Any, *kinds: str) -> Iterator[Any]:
-    for child in node.children:
-        if child.type in kinds:
-            yield child
-        yield from descendants(child, *kinds)
-
-
-def calls(tree: Any) -> Iterator[str]:
-    """Every call, by the last part of its name and its labels."""
-    for node in descendants(tree, "call_expression"):
-        if node.children[-1].text.startswith(b"["):
-            continue  # the grammar's word for a subscript, too
-        name = re.findall(r"(\w+)(?:<[^<>]*>)?[?!]?$|(\])$", node.children[0].text.decode())
-        labels = [
-            (child.children[0].text.decode() if child.children[0].type.endswith("label") else "_")
-            for suffix in node.children
-            if suffix.type == "call_suffix"
-            for arguments in suffix.children
-            if arguments.type == "value_arguments"
-            for child in arguments.children
-            if child.type == "value_argument"
-        ]
-        yield f"{''.join(name[0])}({''.join(f'{label}:' for label in labels)})"
-
-
-def declared(tree: Any) -> set[str]:
-    """Names of the file's own functions, types, closures and cases."""
-    kinds = ("function_declaration", "class_declaration", "enum_entry", "parameter")
-    return {
-        child.text.decode()
-        for node in descendants(tree, *kinds)
-        for child in node.children
-        if child.type in ("simple_identifier", "type_identifier")
-    }
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_it_calls_what_the_frameworks_declare(built: dict[str, Path], name: str) -> None:
-    known = {line.split()[0] for line in SIGNATURES.read_text().splitlines() if line[:1].strip("#")}
-    tree = parsed(swift(built[name]))
-    own = declared(tree)
-    unknown = {call for call in calls(tree) if call not in known and call.split("(")[0] not in own}
-    assert not unknown
+    assert not unknown_calls(swift(built[name]))
 
 
 def test_examples_in_the_docs_are_swift() -> None:
@@ -284,11 +222,11 @@ def test_a_package_of_another_kind_is_refused(built: dict[str, Path]) -> None:
 
 @given(st.lists(st.text(min_size=1), unique=True, max_size=5))
 def test_any_name_is_an_identifier_and_a_literal(names: list[str]) -> None:
-    words = _identifiers(names)
+    words = identifiers(names)
     assert len(set(words)) == len(names)
     assert all(re.fullmatch(r"`?[A-Za-z_][A-Za-z0-9_]*`?", word) and word != "_" for word in words)
     for name in names:
-        literal = _text(name)
+        literal = text(name)
         assert re.fullmatch(r'"([^"\\\n\r]|\\u\{[0-9a-f]+\})*"', literal)
         back = re.sub(r"\\u\{([0-9a-f]+)\}", lambda found: chr(int(found[1], 16)), literal[1:-1])
         assert back == name

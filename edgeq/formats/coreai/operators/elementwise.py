@@ -77,14 +77,14 @@ def _identity(a: Any, x: Value) -> Value:
 
 
 @lowers("floor")
-def _floor(a: Any, x: Value) -> Value:
+def floor(a: Any, x: Value) -> Value:
     return a.broadcasting_floor_divide(x, like(x, 1))
 
 
 @lowers("ceil")
 def _ceil(a: Any, x: Value) -> Value:
     minus = like(x, -1)
-    return a.broadcasting_mul(_floor(a, a.broadcasting_mul(x, minus)), minus)
+    return a.broadcasting_mul(floor(a, a.broadcasting_mul(x, minus)), minus)
 
 
 @lowers("sign")

@@ -75,6 +75,17 @@ def tile(a: Any, x: Value, reps: Value) -> Value:
     return a.tile(x, unsigned(known(reps)))
 
 
+@lowers("fill")
+def _fill(a: Any, shape: Value, value: Value) -> Value:
+    (rank_of,) = sizes(shape)
+    return a.broadcast_to(np.reshape(value, [1] * rank_of), signed(shape))
+
+
+@lowers("range_1d")
+def _range(a: Any, start: Value, end: Value, step: Value) -> Value:
+    return a.range_(start, end, step)
+
+
 @lowers("gather")
 def _gather(a: Any, x: Value, indices: Value, axis: Value) -> Value:
     """`gather_nd` takes along the first axis: another one is moved there, and back."""

@@ -18,7 +18,7 @@ from edgeq.formats.coreml.executor.types import ValueType
 CONTROL = ("read_state", "write_state", "cond", "while_loop")
 """Operators that need more than their inputs' values; the executor itself runs these."""
 
-LISTS = ("values", "loop_vars", "ref_tensors", "begins", "ends", "end_masks")
+LISTS = ("values", "loop_vars", "ref_tensors", "begins", "ends", "end_masks", "elem_shape")
 """Parameters that take several values, even when given one."""
 
 

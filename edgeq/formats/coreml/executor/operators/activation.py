@@ -125,6 +125,13 @@ def softplus(x: Array) -> Array:
     return np.asarray(np.logaddexp(x, np.float32(0)))
 
 
+@operator("softplus_parametric")
+def softplus_parametric(x: Array, alpha: Array, beta: Array) -> Array:
+    """`alpha · log(1 + exp(beta · x))`, with numbers for each channel (axis 1)."""
+    alpha, beta = (each.reshape(-1, *[1] * (x.ndim - 2)) for each in (alpha, beta))
+    return np.asarray(alpha * softplus(beta * x))
+
+
 @operator("softsign")
 def softsign(x: Array) -> Array:
     """`x / (1 + |x|)`."""

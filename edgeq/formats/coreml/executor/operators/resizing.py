@@ -112,12 +112,7 @@ def resample(
     columns, rows = places
     if sampling_mode == "nearest":
         return _pixel(x, np.rint(rows), np.rint(columns), fill)
-    left, top = np.floor(columns), np.floor(rows)
-    total = np.zeros((*x.shape[:2], *rows.shape[1:]), np.float32)
-    for row, of_row in ((top, 1 - (rows - top)), (top + 1, rows - top)):
-        for column, of_column in ((left, 1 - (columns - left)), (left + 1, columns - left)):
-            total += _pixel(x, row, column, fill) * (of_row * of_column)[:, None]
-    return total
+    return between(x, columns, rows, fill)
 
 
 @operator("affine")
@@ -140,6 +135,16 @@ def affine(
     return resample(
         x, places, sampling_mode, padding_mode, padding_value, coordinates_mode, align_corners
     )
+
+
+def between(x: Array, columns: Array, rows: Array, fill: np.float32) -> Array:
+    """(items, channels, places…) between four pixels each; `fill` is around the image."""
+    left, top = np.floor(columns), np.floor(rows)
+    total = np.zeros((*x.shape[:2], *rows.shape[1:]), np.float32)
+    for row, of_row in ((top, 1 - (rows - top)), (top + 1, rows - top)):
+        for column, of_column in ((left, 1 - (columns - left)), (left + 1, columns - left)):
+            total += _pixel(x, row, column, fill) * (of_row * of_column)[:, None]
+    return total
 
 
 def _nearest(x: Array, axis: int, count: int) -> Array:

@@ -1,0 +1,83 @@
+"""Swift sources without a compiler: parsed by a grammar, and their calls compared with a list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SIGNATURES = Path(__file__).with_name("swift_signatures.txt")
+
+
+def parsed(text: str) -> Any:
+    """The syntax tree by an independent grammar."""
+    grammar = pytest.importorskip("tree_sitter_swift", reason="no grammar of Swift here")
+    tree_sitter = pytest.importorskip("tree_sitter", reason="no parser here")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    return parser.parse(text.encode()).root_node
+
+
+def bare(text: str) -> str:
+    """Swift without comments and the content of strings."""
+    return re.sub(r'"[^"\n]*"', '""', re.sub(r"//.*", "", text))
+
+
+def is_balanced(text: str) -> bool:
+    """Whether every bracket is closed, and none before it is opened."""
+    code = bare(text)
+    for opening, closing in ("()", "[]", "{}"):
+        depth = 0
+        for letter in code:
+            depth += (letter == opening) - (letter == closing)
+            if depth < 0:
+                return False
+        if depth:
+            return False
+    return True
+
+
+def descendants(node: Any, *kinds: str) -> Iterator[Any]:
+    for child in node.children:
+        if child.type in kinds:
+            yield child
+        yield from descendants(child, *kinds)
+
+
+def calls(tree: Any) -> Iterator[str]:
+    """Every call, by the last part of its name and its labels."""
+    for node in descendants(tree, "call_expression"):
+        if node.children[-1].text.startswith(b"["):
+            continue  # the grammar's word for a subscript, too
+        name = re.findall(r"(\w+)(?:<[^<>]*>)?[?!]?$|(\])$", node.children[0].text.decode())
+        labels = [
+            (child.children[0].text.decode() if child.children[0].type.endswith("label") else "_")
+            for suffix in node.children
+            if suffix.type == "call_suffix"
+            for arguments in suffix.children
+            if arguments.type == "value_arguments"
+            for child in arguments.children
+            if child.type == "value_argument"
+        ]
+        yield f"{''.join(name[0])}({''.join(f'{label}:' for label in labels)})"
+
+
+def declared(tree: Any) -> set[str]:
+    """Names of the file's own functions, types, closures and cases."""
+    kinds = ("function_declaration", "class_declaration", "enum_entry", "parameter")
+    return {
+        child.text.decode()
+        for node in descendants(tree, *kinds)
+        for child in node.children
+        if child.type in ("simple_identifier", "type_identifier")
+    }
+
+
+def unknown_calls(text: str) -> set[str]:
+    """Calls of what neither the file nor the frameworks declare."""
+    known = {line.split()[0] for line in SIGNATURES.read_text().splitlines() if line[:1].strip("#")}
+    tree = parsed(text)
+    own = declared(tree)
+    return {call for call in calls(tree) if call not in known and call.split("(")[0] not in own}
