@@ -16,6 +16,7 @@ from edgeq.core.artifact import ValueInfo, read_artifact, write_artifact
 from edgeq.core.errors import InvalidInput, Missing
 from edgeq.core.known_settings import SESSION_KEY
 from edgeq.measure import arrays
+from edgeq.measure.cross_cpu import compare as compare_module
 from edgeq.measure.cross_cpu import probe as probe_module
 from edgeq.measure.cross_cpu.compare import compare_cpus
 from edgeq.measure.cross_cpu.probe import make_probe
@@ -311,13 +312,23 @@ class Emulator(Here):
     slowdown = 1000.0
 
 
-def test_a_place_that_would_take_too_long_is_not_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("starting", "most", "status"),
+    [(0.0, 1e-3, "not run"), (0.0, None, "same"), (1e6, 1e-3, "same")],
+)
+def test_a_place_that_would_take_too_long_is_not_asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    starting: float,
+    most: float | None,
+    status: str,
+) -> None:
+    monkeypatch.setattr(compare_module, "_STARTING", starting)
     artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
-    for most, status in ((1e-3, "not run"), (None, "same")):
-        places = [Emulator()]
-        (found,) = compare_cpus(artifact, places, lambda words: None, most_seconds=most).places
-        assert found.status == status
-        assert ("EDGEQ_COMPARE_CPUS" in found.reason) == (status == "not run")
+    places = [Emulator()]
+    (found,) = compare_cpus(artifact, places, lambda words: None, most_seconds=most).places
+    assert found.status == status
+    assert ("EDGEQ_COMPARE_CPUS" in found.reason) == (status == "not run")
 
 
 def masked_artifact(directory: Path) -> Path:

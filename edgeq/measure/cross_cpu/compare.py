@@ -42,6 +42,7 @@ from edgeq.recipe.budgets import Workload
 
 Array = npt.NDArray[Any]
 _SHOWN = 5  # operators listed, largest difference first: the rest differ for the same reason
+_STARTING = 20.0  # seconds that say nothing of a model: of starting processes on a busy machine
 _UNKNOWN_NOISE = 0.05  # of the whole answer, if no full precision is given
 
 
@@ -114,7 +115,7 @@ class _Check:
 
     def at(self, place: Place) -> PlaceDifferences:
         """The differences on `place`."""
-        expected = self._seconds_here * place.slowdown
+        expected = max(0.0, self._seconds_here - _STARTING) * place.slowdown
         if self._most_seconds is not None and expected > self._most_seconds:
             return _not_run(place, _too_long(expected))
         self._progress(f"{self._artifact.name}: {place.name}")
