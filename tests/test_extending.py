@@ -44,7 +44,7 @@ from edgeq.quantize.number_formats import (
 )
 from edgeq.quantize.number_formats.integers import INT4_B32, IntegerFormat
 from edgeq.recipe.budgets import Budgets
-from edgeq.recipe.schema import recipe_schema
+from edgeq.recipe.json_schema import recipe_schema
 from edgeq.report.console import Console
 from edgeq.report.explain.facts import budget_words
 from edgeq.report.explain.measured import facts_of

@@ -11,7 +11,8 @@ from edgeq.devices.catalogue import HERE, device_ids, load_device
 from edgeq.devices.profile import Device
 from edgeq.formats.bundle import BUNDLE_FILE, Bundle
 from edgeq.pipeline.check.verdict import Verdict
-from edgeq.recipe.schema import recipe_schema
+from edgeq.recipe.parts import PartsRecipe
+from edgeq.recipe.schema import Recipe
 
 _MADE = "*This page is made from the code that it describes, whenever the site is built.*\n"
 
@@ -22,13 +23,16 @@ def _page(title: str, *parts: str) -> str:
 
 def recipe() -> str:
     """Every field of a recipe."""
+    single, parts = Recipe.model_json_schema(), PartsRecipe.model_json_schema()
     return _page(
         "Recipe",
         "A recipe is a YAML 1.2 file. A key that is not listed here is refused, with the nearest "
         "one that exists; every quantity carries its unit. `edgeq schema` prints the same as JSON "
         "schema, with which editors complete and check recipes. What the parts are for: "
-        "[Recipes](../concepts/recipe.md).",
-        tables.objects(recipe_schema(), "recipe"),
+        "[Recipes](../concepts/recipe.md). The keys of a recipe of "
+        "[several models](../howto/parts.md) are at the end.",
+        tables.objects(single, "recipe"),
+        tables.objects(parts, "parts", without=[*single["$defs"]]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,9 @@ from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line, show_progress
 from edgeq.report.terminal import print_verdict
+
+if TYPE_CHECKING:
+    from edgeq.pipeline.plan.plan import Planned
 
 app = typer.Typer(
     cls=Commands,
@@ -78,39 +81,49 @@ def whole(
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show every tensor's number format and size, and what to expect, without loading weights."""
-    from edgeq.core.errors import InvalidInput, Problem
+    from edgeq.core.errors import InvalidInput
     from edgeq.pipeline.check.expected import expected_everywhere
-    from edgeq.pipeline.plan.plan import make_plan
     from edgeq.recipe.parts import has_parts, recipes_in
     from edgeq.report.expectations import print_expected
     from edgeq.report.overview import print_plan
 
-    console, outputs = make_console(), []
-    problems: list[Problem] = []
-    for path in recipes_in(recipe):
-        planned = make_plan(path)
-        if planned.recipe.quantize.fit:
-            from edgeq.pipeline.allocate.prospects import foretold
-            from edgeq.pipeline.allocate.workflow import foreseen
-
-            with progress_line() as progress:
-                planned = foretold(foreseen(planned, progress))
-        estimates = expected_everywhere(planned)
-        problems += planned.impossible.values()
-        if as_json:
-            dumped = {
-                name: {id: each.model_dump(mode="json") for id, each in own.items()}
-                for name, own in estimates.items()
-            }
-            outputs.append({**planned.plan.model_dump(mode="json"), "estimates": dumped})
-            continue
-        print_plan(planned.plan, list(planned.devices.values()), console)
-        print_expected(estimates, planned.devices, console)
+    plans = [_foreseen(path) for path in recipes_in(recipe)]
+    problems = [problem for planned in plans for problem in planned.impossible.values()]
     refusal = InvalidInput(problems) if problems else None
     if as_json:
+        outputs = [_plan_for_programs(planned) for planned in plans]
         output = {"parts": outputs} if has_parts(recipe) else outputs[0]
         print_json({**output, **refused(refusal)})
+    else:
+        console = make_console()
+        for planned in plans:
+            print_plan(planned.plan, list(planned.devices.values()), console)
+            print_expected(expected_everywhere(planned), planned.devices, console)
     end(refusal, as_json)
+
+
+def _foreseen(recipe: Path) -> Planned:
+    """The plan of a recipe of one model; formats that a search chooses are foretold."""
+    from edgeq.pipeline.plan.plan import make_plan
+
+    planned = make_plan(recipe)
+    if not planned.recipe.quantize.fit:
+        return planned
+    from edgeq.pipeline.allocate.prospects import foretold
+    from edgeq.pipeline.allocate.workflow import foreseen
+
+    with progress_line() as progress:
+        return foretold(foreseen(planned, progress))
+
+
+def _plan_for_programs(planned: Planned) -> dict[str, Any]:
+    from edgeq.pipeline.check.expected import expected_everywhere
+
+    estimates = {
+        name: {id: each.model_dump(mode="json") for id, each in own.items()}
+        for name, own in expected_everywhere(planned).items()
+    }
+    return {**planned.plan.model_dump(mode="json"), "estimates": estimates}
 
 
 @app.command(epilog=examples("edgeq build recipes/minilm.yaml --target onnx"))
@@ -279,7 +292,7 @@ def devices(
 @app.command(epilog=examples("edgeq schema > recipes/recipe.schema.json"))
 def schema() -> None:
     """Print the JSON schema of recipes, for completion and checks in editors."""
-    from edgeq.recipe.schema import recipe_schema
+    from edgeq.recipe.json_schema import recipe_schema
 
     print_json(recipe_schema())
 

@@ -57,6 +57,8 @@ def new(
         return
     console = make_console()
     print_wrapped(f"{written.path}: a recipe for {written.task}", "", console)
+    if written.hint:
+        print_wrapped(written.hint, "dim", console)
     for need in written.missing:
         print_wrapped(f"still needed: {need.path}: {need.content}", "yellow", console)
     after = "then" if written.missing else "next"

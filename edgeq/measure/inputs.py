@@ -58,8 +58,7 @@ class Given:
     """The inputs of the passes, by `Request`'s names; scores or labels if there are any.
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
-    spans: the labelled parts of a tagger's texts. encoder: of a
-    tagger's texts, or a recogniser's.
+    spans: the labelled parts of a tagger's texts. encoder: of a tagger's texts, or a recogniser's.
     questions: and, as a request, the tokens of their choices, `asked`.
     names: of samples that get labels: the texts themselves, or the files of images.
     files: the images or recordings that a model gets, and what is known of them.

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from edgeq.core import canonical
-from edgeq.core.artifact import Frozen
+from edgeq.core.artifact import Frozen, read_record
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.measure import arrays
 from edgeq.measure.predictions import Floats, Predictions
@@ -20,6 +20,10 @@ CHOICES_FILE = "choices.npy"
 """Log-likelihoods of the choices of each question."""
 OWN_READING = "edgeq's reading of the weights"
 """The reference's name if the model's own library is not installed."""
+
+
+FLOAT_PARTS = "the float models of its parts"
+"""The same of several models together; each part was compared with its original."""
 
 
 class Recorded(Frozen):
@@ -47,7 +51,9 @@ def read_recorded(folder: Path) -> Recorded | None:
 def reference_name(folder: Path) -> str:
     """The name of the reference in `folder`: recorded answers, or an artifact."""
     recorded = read_recorded(folder)
-    return recorded.runtime if recorded else OWN_READING
+    if recorded:
+        return recorded.runtime
+    return FLOAT_PARTS if read_record(folder).parts else OWN_READING
 
 
 class RecordedPredictions(Predictions):

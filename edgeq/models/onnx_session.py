@@ -249,8 +249,8 @@ def _is_long(model: Path | bytes) -> bool:
 def _create(model: Path | bytes, options: onnxruntime.SessionOptions) -> Session:
     if isinstance(model, Path):
         require_own_files(model)
-    options.enable_mem_reuse = not _is_long(model)
     try:
+        options.enable_mem_reuse = not _is_long(model)
         given = model if isinstance(model, bytes) else str(model)
         # Its fallback would print to standard output and try the same provider again.
         return Session(given, options, providers=["CPUExecutionProvider"], enable_fallback=0)

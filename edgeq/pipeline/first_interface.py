@@ -199,13 +199,27 @@ def stated_task(path: Path) -> Task | None:
 
 def a_sample(path: Path) -> dict[str, npt.NDArray[Any]]:
     """One made-up sample for each input of the graph, stacked as data files are."""
-    from edgeq.formats.onnx.write import value_info
     from edgeq.formats.samples import made_up
+
+    sample = made_up(_inputs(path), {}, np.random.default_rng(0), 0)
+    return {name: array[None] for name, array in sample.items()}
+
+
+def rows_of(path: Path) -> str:
+    """The arrays that a data file for the graph has, in words."""
+    return ", ".join(
+        f"{value.name}, {value.dtype} of the shape (samples, "
+        + ", ".join(str(size) if isinstance(size, int) else "any" for size in value.shape)
+        + ")"
+        for value in _inputs(path)
+    )
+
+
+def _inputs(path: Path) -> list[ValueInfo]:
+    from edgeq.formats.onnx.write import value_info
     from edgeq.models.graphs.imported import read_onnx
 
-    inputs = [value_info(value) for value in read_onnx(path).graph.inputs]
-    sample = made_up(inputs, {}, np.random.default_rng(0), 0)
-    return {name: array[None] for name, array in sample.items()}
+    return [value_info(value) for value in read_onnx(path).graph.inputs]
 
 
 def stated_next_to(path: Path) -> dict[str, object]:

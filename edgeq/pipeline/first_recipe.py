@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ from edgeq.pipeline.first_interface import (
     a_sample,
     interface_of,
     is_stated_detector,
+    rows_of,
     stated_task,
 )
 from edgeq.pipeline.first_whisper import (
@@ -69,11 +71,15 @@ class Need:
 
 @dataclass(frozen=True)
 class Written:
-    """A recipe that was written. missing: data files that are not there yet."""
+    """A recipe that was written.
+
+    missing: data files that are not there yet. hint: what else the model may be for.
+    """
 
     path: Path
     task: str
     missing: tuple[Need, ...]
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ def write_first_recipe(
     name = _name(source)
     out = _new_file(out, name)
     first = stated.first_recipe
+    takes_any = located.is_file and stated.takes_arrays and not stated.takes_files
     needs = [
         Need(given or out.parent / usual, content)
         for given, (usual, content) in (
@@ -132,6 +139,9 @@ def write_first_recipe(
             (evaluation, first.evaluation),
         )
     ]
+    if takes_any:
+        shapes = f"{needs[0].content}: {rows_of(located.path)}"
+        needs[0] = replace(needs[0], content=shapes)
     targets = _targets(stated, devices)
     declares = located.is_file and (stated.takes_files or stated.reads_texts)
     interface = interface_of(located.path, stated) if declares else None
@@ -143,7 +153,12 @@ def write_first_recipe(
     draft, planned = _possible(draft, model, located)
     write_text(out, _text(draft, planned))
     missing = tuple(need for need in needs if not need.path.exists())
-    return Written(out, stated.name, missing)
+    return Written(out, stated.name, missing, _hint() if takes_any and not task else "")
+
+
+def _hint() -> str:
+    names = [task.name for task in TASKS.values() if task.takes_files]
+    return f"if it takes images or speech, write it with --task {' or '.join(names)}"
 
 
 def _write_whisper(
@@ -278,8 +293,8 @@ def _text(draft: _Draft, planned: Planned) -> str:
             "",
             "# Quantization sees the first file only, and quality is judged on the second; they",
             "# must not share a sample.",
-            f"# calibration: {draft.first.calibration[1]}.",
-            f"# evaluation: {draft.first.evaluation[1]}.",
+            *_comment(f"calibration: {draft.data[0].content}."),
+            *_comment(f"evaluation: {draft.data[1].content}."),
             "data:",
             f"  calibration: {{path: {calibration}}}",
             f"  evaluation: {{path: {evaluation}}}",
@@ -296,6 +311,10 @@ def _text(draft: _Draft, planned: Planned) -> str:
             "",
         ]
     )
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 88, initial_indent="# ", subsequent_indent="# ")
 
 
 def _model(draft: _Draft, licence: str | None, source: str) -> list[str]:

@@ -190,9 +190,7 @@ def _refuse_choice(artifact: str | None, allow_unchecked: bool) -> None:
     """Raise InvalidInput for an option that a bundle of parts does not have."""
     for option, given in (("--artifact", artifact), ("--allow-unchecked", allow_unchecked)):
         if given:
-            what = (
-                "is for a recipe of one model; of parts, the best of each is bundled if it passes"
-            )
+            what = "is for a recipe of one model; of parts, the best of each ships if it passes"
             raise InvalidInput(Problem(option, what, "leave it out"))
 
 
@@ -253,12 +251,13 @@ def _bundle_parts(
     if verdict.exit_status != EXIT_PASS:
         raise _nothing_passed([verdict], recipe, device)
     documents = {README_FILE: readme_of_parts(artifact, verdict)}
-    texts = {}
+    texts = []
     for name, (planned, built, own) in whole.parts.items():
         for file, content in _documents(planned, built, own, progress).items():
             documents[f"about/{name}/{file}"] = content
         documents[f"about/{name}/recipe.yaml"] = planned.path.read_bytes()
-        texts[name] = _licence_text(planned)
+        if text := _licence_text(planned):
+            texts.append(f"{name}:\n{text}")
     limits = sized(artifact, whole.device, verdict, None)
     write_bundle(
         whole.built.path,
@@ -266,8 +265,7 @@ def _bundle_parts(
         recipe_text=recipe.read_text(encoding="utf-8"),
         verdicts=[verdict.model_dump(mode="json")],
         licence=artifact.model.licence,
-        licence_text="\n\n".join(f"{name}:\n{text}" for name, text in texts.items() if text)
-        or None,
+        licence_text="\n\n".join(texts) or None,
         unchecked=False,
         limits=limits,
         documents=documents,

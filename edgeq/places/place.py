@@ -38,14 +38,16 @@ class Place(ABC):
 
     name: recognizable for a person, e.g. `ssh://pi@pi5:22`. how: `measured` if the CPU itself runs
     it, `emulated` if another stands in. passes: those with a meaningful result there. most_samples:
-    how much of an evaluation set is feasible there; None for all. runs_own_worker: whether replies
-    come from a process of this machine; any other may reply with anything.
+    how much of an evaluation set is feasible there; None for all. slowdown: how many times as long
+    as here it takes, roughly. runs_own_worker: whether replies come from a process of this machine;
+    any other may reply with anything.
     """
 
     name: str
     how: How
     passes: frozenset[Pass]
     most_samples: int | None = None
+    slowdown = 1.0
     runs_own_worker = True
 
     @property

@@ -20,7 +20,9 @@ from edgeq.quantize.name import Name
 from edgeq.recipe.budgets import Budgets
 from edgeq.recipe.schema import DataRef, check_version
 
-_KEY = "parts"
+KEY = "parts"
+"""The key by which a recipe of parts is known."""
+
 _PART = re.compile(r"[a-z][a-z0-9_-]*")
 
 
@@ -89,7 +91,7 @@ class PartsRecipe(Frozen):
     name: Name = Field(description="A name for this deployment.", examples=["ocr"])
     parts: dict[
         Annotated[FileName, BeforeValidator(_check_part)],
-        Annotated[PartRef, BeforeValidator(_with_recipe)],
+        Annotated[PartRef, BeforeValidator(_with_recipe, json_schema_input_type=str | PartRef)],
     ] = Field(
         min_length=1,
         description="The models by their names, in the order in which an app runs them: each a "
@@ -114,7 +116,7 @@ def has_parts(path: Path) -> bool:
 
 def names_parts(document: Document) -> bool:
     """Whether a recipe names parts."""
-    return isinstance(document.data, dict) and _KEY in document.data
+    return isinstance(document.data, dict) and KEY in document.data
 
 
 def recipes_in(path: Path) -> list[Path]:
@@ -134,7 +136,7 @@ def load_parts(path: Path) -> PartsRecipe:
         for name, part in recipe.parts.items():
             own = path.parent / part.recipe
             if not own.exists() or has_parts(own):
-                where = document.place((_KEY, name))
+                where = document.place((KEY, name))
                 what = f"parts.{name}: {own} " + ("has parts" if own.exists() else "does not exist")
                 problems.append(Problem(where, what, "name the recipe of a model"))
     if recipe is None or problems:
@@ -165,7 +167,7 @@ def _unfit_speech(recipe: PartsRecipe, document: Document) -> Iterator[Problem]:
         return
     if {*recipe.parts} != {"encoder", "decoder"}:
         what = f"speech: needs the parts encoder and decoder, not {', '.join(recipe.parts)}"
-        yield Problem(document.place((_KEY,), key=True), what, "name them so")
+        yield Problem(document.place((KEY,), key=True), what, "name them so")
     file = document.path.parent / recipe.speech.tokenizer / TOKENIZER_FILE
     if not file.is_file():
         where = document.place(("speech", "tokenizer"))

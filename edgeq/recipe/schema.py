@@ -371,9 +371,3 @@ class Recipe(Frozen):
     coreai: CoreaiSpec = Field(default=CoreaiSpec(), description="How Core AI models are made.")
     workload: Workload = Field(default=Workload(), description="An app's use of a language model.")
     budgets: Budgets = Field(default=Budgets(), description="Limits that must be kept to pass.")
-
-
-def recipe_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a recipe, for editors."""
-    schema = Recipe.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
-from edgeq.recipe.schema import recipe_schema
+from edgeq.recipe.json_schema import recipe_schema
 from tests.support.commands import answered, for_a_person
 from tests.support.tiny_bert import run_edgeq
 

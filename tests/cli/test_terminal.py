@@ -35,8 +35,8 @@ from edgeq.pipeline.compare.compare import Comparison
 from edgeq.pipeline.compare.side_by_side import SideBySide
 from edgeq.pipeline.plan.records import Plan
 from edgeq.pipeline.recommend.recommend import Answer
+from edgeq.recipe.json_schema import recipe_schema
 from edgeq.recipe.load import load_recipe
-from edgeq.recipe.schema import recipe_schema
 from edgeq.report.console import make_console
 from edgeq.report.explain.piece import Piece
 from edgeq.report.page.record import Report, read_report

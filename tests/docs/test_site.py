@@ -21,7 +21,7 @@ from edgeq.devices.catalogue import HERE, device_ids, load_device
 from edgeq.devices.profile import Device
 from edgeq.formats.bundle import Bundle
 from edgeq.quantize.methods import ROUNDING_METHODS
-from edgeq.recipe.schema import recipe_schema
+from edgeq.recipe.json_schema import recipe_schema
 from tests.support.browser import Browser, browser, needs_browser
 
 pytest.importorskip("material", reason="the extra [docs] is not installed")

@@ -16,6 +16,8 @@ from edgeq.core.artifact import ValueInfo, read_artifact, write_artifact
 from edgeq.core.errors import InvalidInput, Missing
 from edgeq.core.known_settings import SESSION_KEY
 from edgeq.measure import arrays
+from edgeq.measure.cross_cpu import compare as compare_module
+from edgeq.measure.cross_cpu import probe as probe_module
 from edgeq.measure.cross_cpu.compare import compare_cpus
 from edgeq.measure.cross_cpu.probe import make_probe
 from edgeq.measure.cross_cpu.records import Differences
@@ -301,6 +303,82 @@ def test_a_place_out_of_reach_is_not_run(tmp_path: Path) -> None:
     found = compare_cpus(artifact, [Lost()], lambda words: None)
     assert found.exit_status == 3
     assert found.places[0].status == "not run" and "does not answer" in found.places[0].reason
+
+
+class Emulator(Here):
+    """A place that takes a thousand times as long."""
+
+    name = "arm64: old"
+    slowdown = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("starting", "most", "status"),
+    [(0.0, 1e-3, "not run"), (0.0, None, "same"), (1e6, 1e-3, "same")],
+)
+def test_a_place_that_would_take_too_long_is_not_asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    starting: float,
+    most: float | None,
+    status: str,
+) -> None:
+    monkeypatch.setattr(compare_module, "_STARTING", starting)
+    artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    places = [Emulator()]
+    (found,) = compare_cpus(artifact, places, lambda words: None, most_seconds=most).places
+    assert found.status == status
+    assert ("EDGEQ_COMPARE_CPUS" in found.reason) == (status == "not run")
+
+
+def masked_artifact(directory: Path) -> Path:
+    """Two layers of a product, a mask and a softmax."""
+    rng = np.random.default_rng(0)
+    tables = {"mask": np.triu(np.full((WIDTH, WIDTH), -np.inf, np.float32), 1)}
+    nodes = [helper.make_node("Mul", ["features", "one"], ["x0"])]
+    tables["one"] = np.ones(WIDTH, np.float32)
+    for layer in range(2):
+        tables[f"w{layer}"] = rng.standard_normal((WIDTH, WIDTH)).astype(np.float32)
+        nodes += [
+            helper.make_node(
+                "MatMul", [f"x{layer}", f"w{layer}"], [f"p{layer}"], f"product{layer}"
+            ),
+            helper.make_node("Add", [f"p{layer}", "mask"], [f"m{layer}"], f"mask{layer}"),
+            helper.make_node("Softmax", [f"m{layer}"], [f"x{layer + 1}"], f"softmax{layer}"),
+        ]
+    inputs = (ValueInfo(name="features", dtype="float32", shape=(WIDTH, WIDTH)),)
+    outputs = (ValueInfo(name="x2", dtype="float32", shape=(WIDTH, WIDTH)),)
+    directory.mkdir(parents=True)
+    samples._save_model(directory, nodes, inputs, outputs, tables)
+    return samples._save_artifact(
+        directory, "onnx-int8", inputs, outputs, tables, {"task": "tensor"}
+    )
+
+
+def test_masks_of_infinity_and_equal_layers(tmp_path: Path) -> None:
+    directory = masked_artifact(tmp_path / "artifact")
+    artifact = read_artifact(directory)
+    probe = make_probe(directory, artifact, graph_feeds(directory, artifact))
+    kinds = [operator.kind for operator in probe.operators]
+    # A weight is every layer's own; a softmax of the same shape is the same kernel.
+    assert kinds.count("Softmax") == 1
+    assert sum("MatMul" in kind or "Gemm" in kind for kind in kinds) == 2
+    assert len(probe.feeds) == 4
+    (found,) = compare_cpus(directory, [Here()], lambda words: None).places
+    assert (found.status, found.compared) == ("same", len(kinds))
+
+
+def test_more_values_take_fewer_samples_and_too_many_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = masked_artifact(tmp_path / "artifact")
+    artifact = read_artifact(directory)
+    feeds = graph_feeds(directory, artifact)
+    monkeypatch.setattr(probe_module, "_ENOUGH_VALUES", 1)
+    assert len(make_probe(directory, artifact, feeds).feeds) == 1
+    monkeypatch.setattr(probe_module, "_MOST_VALUES", 1000)
+    with pytest.raises(InvalidInput, match=r"take and give \d+,\d+ values"):
+        make_probe(directory, artifact, feeds)
 
 
 class Slow(Here):

@@ -133,3 +133,14 @@ def test_what_no_file_says_of_an_image_classifier_is_asked_for(tmp_path: Path) -
     planned = make_plan(written.path)
     assert planned.recipe.model.image is not None
     assert planned.recipe.model.image.shape == (1, 32, 32, 3)
+
+
+def test_a_model_of_arrays_says_which_it_takes(tmp_path: Path) -> None:
+    model = str(onnx_models.product(tmp_path / "net.onnx", 0, 64, 128))
+    written = write_first_recipe(model, ["here"], tmp_path / "a.yaml")
+    rows = "row, float32 of the shape (samples, any, 64)"
+    assert written.missing[0].content.endswith(rows)
+    assert rows in " ".join(written.path.read_text().replace("# ", "").split())
+    assert "--task image-classification" in written.hint
+    asked = write_first_recipe(model, ["here"], tmp_path / "b.yaml", task="tensor")
+    assert asked.hint == ""

@@ -94,6 +94,7 @@ def test_the_verdict_is_one_of_all(pair: Pair) -> None:
     verdict = pair.bundled.verdict
     assert verdict is not None
     assert (verdict.artifact, verdict.status) == ("onnx-parts", "pass")
+    assert verdict.measurement.reference == "the float models of its parts"
     lines = {line.budget: line for line in verdict.lines}
     assert {*lines} == {
         *("device.memory", "memory.peak", "latency.p90", "size.download"),

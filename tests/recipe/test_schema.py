@@ -15,8 +15,9 @@ from pydantic_core import PydanticCustomError
 from edgeq.core.errors import Problem
 from edgeq.models.source import Source, parse_source
 from edgeq.recipe.data_sets import overlap, read_pairs, read_texts
+from edgeq.recipe.json_schema import recipe_schema
 from edgeq.recipe.load import load_recipe
-from edgeq.recipe.schema import Recipe, recipe_schema
+from edgeq.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "recipes" / "minilm.yaml"
@@ -327,7 +328,9 @@ def test_any_source_is_understood_or_refused(text: str) -> None:
 
 def test_the_schema_serves_editors() -> None:
     schema = recipe_schema()
-    models = [schema, *(each for each in schema["$defs"].values() if each["type"] == "object")]
+    models = [each for each in schema["$defs"].values() if each["type"] == "object"]
+    for branch, model in (("then", "PartsRecipe"), ("else", "Recipe")):
+        assert schema[branch] == {"$ref": f"#/$defs/{model}"}
     assert all(model["additionalProperties"] is False for model in models)
     fields = [field for model in models for field in model["properties"].values()]
     assert all(field.get("description") for field in fields)
@@ -336,3 +339,18 @@ def test_the_schema_serves_editors() -> None:
     words = next(branch["enum"] for branch in single["oneOf"] if "enum" in branch)
     assert {"int8", "int4", "int8-dynamic", "int8-static", "int4-b32"} <= set(words)
     assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "known"),
+    [
+        ({"edgeq": 1, "name": "a", "parts": {"eye": "eye.yaml"}}, True),
+        ({"edgeq": 1, "name": "a", "parts": {"eye": {"recipe": "eye.yaml", "runs": 2}}}, True),
+        ({"edgeq": 1, "name": "a", "parts": {"eye": "eye.yaml"}, "targets": []}, False),
+        ({"edgeq": 1, "name": "a", "targets": []}, False),
+    ],
+)
+def test_editors_know_recipes_of_parts(recipe: dict[str, Any], known: bool) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(recipe_schema())
+    assert validator.is_valid(recipe) == known

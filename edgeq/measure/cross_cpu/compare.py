@@ -8,6 +8,7 @@ is compared by its logits. `edgeq.measure.cross_cpu.statistics` defines what cou
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from edgeq.formats.registry import file_format
 from edgeq.measure import arrays
 from edgeq.measure.cross_cpu.probe import Operator, Probe, make_probe
 from edgeq.measure.cross_cpu.records import (
+    VARIABLE,
     Differences,
     OperatorDifference,
     PlaceDifferences,
@@ -40,6 +42,7 @@ from edgeq.recipe.budgets import Workload
 
 Array = npt.NDArray[Any]
 _SHOWN = 5  # operators listed, largest difference first: the rest differ for the same reason
+_STARTING = 20.0  # seconds that say nothing of a model: of starting processes on a busy machine
 _UNKNOWN_NOISE = 0.05  # of the whole answer, if no full precision is given
 
 
@@ -48,17 +51,19 @@ def compare_cpus(
     places: Sequence[Place],
     progress: Progress,
     float_dir: Path | None = None,
+    most_seconds: float | None = None,
 ) -> Differences:
     """Compare the artifact's answers on `places` with this machine's.
 
     float_dir: full precision of the same model, from which the noise of whole answers is computed;
-    without it, 5 % of their size is used. A place that is unavailable or cannot run the artifact
-    gets its reason. Raises InvalidInput for a changed artifact, Missing if a package to take it
+    without it, 5 % of their size is used. most_seconds: what each place may take, as estimated; any
+    time by default. A place that is unavailable, too slow or cannot run the artifact gets its
+    reason. Raises InvalidInput for a changed artifact, Missing if a package to take it
     apart is missing.
     """
     artifact = read_artifact(artifact_dir)
     with TemporaryFolder() as folder:
-        check = _Check(artifact_dir, artifact, float_dir, Path(folder), progress)
+        check = _Check(artifact_dir, artifact, float_dir, Path(folder), progress, most_seconds)
         found = tuple(check.at(place) for place in places)
     return Differences(
         artifact=artifact.name,
@@ -91,8 +96,10 @@ class _Check:
         float_dir: Path | None,
         folder: Path,
         progress: Progress,
+        most_seconds: float | None,
     ) -> None:
         self._artifact, self._folder, self._progress = artifact, folder, progress
+        self._most_seconds = most_seconds
         self.reference = Here()
         self._whole = self._whole_request(directory)
         self._probe: Probe | None = None
@@ -102,10 +109,15 @@ class _Check:
             self._bare = self._probe.write(folder / "bare", {})
             self._set = self._probe.write(folder / "set")
             self._feeds = self._probe.write_feeds(folder / "feeds.npz")
+        started = time.monotonic()
         self._known, self._answers, self._float = self._ask_reference(float_dir)
+        self._seconds_here = time.monotonic() - started
 
     def at(self, place: Place) -> PlaceDifferences:
         """The differences on `place`."""
+        expected = max(0.0, self._seconds_here - _STARTING) * place.slowdown
+        if self._most_seconds is not None and expected > self._most_seconds:
+            return _not_run(place, _too_long(expected))
         self._progress(f"{self._artifact.name}: {place.name}")
         try:
             return self._compared(place)
@@ -292,6 +304,10 @@ def _not_run(place: Place, reason: str, *, settled: bool = True) -> PlaceDiffere
     )
 
 
+def _too_long(seconds: float) -> str:
+    return f"would take about {seconds / 60:.0f} minutes; name it in {VARIABLE} to wait for it"
+
+
 def _alike(*answers: list[Array]) -> bool:
     """Whether these answers have the same shapes, sample by sample."""
     shapes = [[array.shape for array in each] for each in answers]
@@ -320,7 +336,8 @@ def _distance(statistics: Statistics) -> float:
 
 def _shift(exact: Array, moved: Array, own: Array) -> Array:
     """`exact`, shifted by as much as the reference's own answer."""
-    return np.asarray(exact.astype(np.float64) + moved.astype(np.float64) - own)
+    with np.errstate(invalid="ignore"):  # infinities, which `compare` leaves out
+        return np.asarray(exact.astype(np.float64) + moved.astype(np.float64) - own)
 
 
 def _allow_a_code(statistics: Statistics, exact: list[Array]) -> Statistics:

@@ -9,6 +9,8 @@ wherever a place runs one.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ Array = npt.NDArray[Any]
 Feed = dict[str, Array]
 _ROUNDS_INPUTS = "accuracy_level"  # the attribute by which an operator may round its inputs
 _LARGEST = 1_800_000_000  # bytes: a graph in one file must stay below 2 GiB
+_ENOUGH_VALUES = 1 << 24  # that operators take and give: with more, fewer samples have rows enough
+_MOST_VALUES = 1 << 28  # 1 GiB of floats, of which several copies are in memory at once
 
 
 @dataclass(frozen=True)
@@ -110,15 +114,38 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
         raise InvalidInput(
             Problem(artifact.name, what, f"compare an artifact below {_LARGEST} bytes")
         )
-    recorded = list(_record(fused, directory, samples))
-    onnx.load_external_data_for_model(fused, str(directory))
-    first, *others = recorded
+    records = _record(fused, directory, samples)
+    first = next(records)
+    enough = _ENOUGH_VALUES // sum(array.size for array in first.values())
+    others = list(itertools.islice(records, max(enough, 2) - 1))  # one shows which shapes vary
     varying = {n for n in first if any(each[n].shape != first[n].shape for each in others)}
+    onnx.load_external_data_for_model(fused, str(directory))
     model, operators = _take_apart(fused, first, varying)
-    wanted = [value.name for value in model.graph.input]
-    names = {f"in.{name}": name for name in recorded[0]}
-    feeds = tuple({name: record[names[name]] for name in wanted} for record in recorded)
+    _refuse_too_many(artifact, model)
+    names = {f"in.{name}": name for name in first}
+    feeds = tuple(
+        {value.name: _bounded(record[names[value.name]]) for value in model.graph.input}
+        for record in (first, *others)[: max(enough, 1)]
+    )
     return Probe(artifact, model, operators, feeds)
+
+
+def _refuse_too_many(artifact: Artifact, model: Any) -> None:
+    """Raise InvalidInput for a probe whose inputs and outputs are too large to be compared."""
+    values = [*_values(model.graph.input), *_values(model.graph.output)]
+    count = sum(math.prod(map(int, value.shape)) for value in values)
+    if count > _MOST_VALUES:
+        what = f"its operators take and give {count:,} values, and at most {_MOST_VALUES:,} are"
+        remedy = "compare whole answers: edgeq check RECIPE --on the device"
+        raise InvalidInput(Problem(artifact.name, f"{what} compared", remedy))
+
+
+def _bounded(array: Array) -> Array:
+    """`array` with large numbers for infinities, as masks have: data sets hold finite numbers."""
+    if not _is_float(array):
+        return array
+    largest = np.finfo(array.dtype).max / 2  # so that a nudge and a sum stay finite
+    return np.clip(array, -largest, largest)
 
 
 def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Feed]:
@@ -150,15 +177,17 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
     """A graph of the same operators, none of which feeds another.
 
     Without operators on values of `varying` shapes, such as the boxes found: they are no arrays of
-    a data set.
+    a data set. Of operators without weights and codes, such as a layer's softmax, one of each kind:
+    what is quantized can saturate in one layer alone, these cannot.
     """
     onnx = _onnx()
     graph = fused.graph
-    constants = {constant.name for constant in graph.initializer}
+    constants = {constant.name: constant for constant in graph.initializer}
     own_codes = _OwnCodes(graph.initializer)
     nodes, operators = [], []
     inputs: dict[str, Any] = {}
     outputs: list[Any] = []
+    kinds: set[tuple[Any, ...]] = set()
     for index, node in enumerate(graph.node):
         fed = [name for name in node.input if name and name not in constants]
         # Operators that hold graphs use values by name; operators on constants only need no test.
@@ -166,6 +195,11 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
             continue
         if varying & {*fed, *node.output}:
             continue
+        kind = _kind(node, record, constants)
+        if kind in kinds:
+            continue
+        if kind is not None:
+            kinds.add(kind)
         alone = onnx.NodeProto()
         alone.CopyFrom(node)
         alone.name = node.name or f"node {index}"
@@ -188,6 +222,25 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
     model = onnx.helper.make_model(probe, opset_imports=fused.opset_import)
     model.ir_version = fused.ir_version
     return model, tuple(operators)
+
+
+def _kind(node: Any, record: Feed, constants: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What the kernel of an operator is chosen by; None for one with weights or codes."""
+    stated = [constants[name] for name in node.input if name in constants]
+    values = [record[name] for name in (*node.input, *node.output) if name in record]
+    shapes = _onnx().TensorProto.INT64  # or axes, or indices
+    if any(each.data_type != shapes for each in stated) or any(v.itemsize == 1 for v in values):
+        return None
+    settings = sorted(attribute.SerializeToString() for attribute in node.attribute)
+    return (
+        *(node.domain, node.op_type, *settings),
+        *(_onnx().numpy_helper.to_array(each).tobytes() for each in stated),
+        *((value.dtype, value.shape) for value in values),
+    )
+
+
+def _is_float(array: Array) -> bool:
+    return np.issubdtype(array.dtype, np.floating)
 
 
 class _OwnCodes:
@@ -243,7 +296,7 @@ def _exact(model: Any) -> Any:
 
 
 def _nudge(array: Array, rng: np.random.Generator) -> Array:
-    if not np.issubdtype(array.dtype, np.floating):
+    if not _is_float(array):
         return array
     moved = array * (1 + NUDGE * rng.standard_normal(array.shape))
     return np.asarray(moved, array.dtype)

@@ -11,6 +11,9 @@ from edgeq.core.errors import EXIT_BUDGET_FAILED, EXIT_MISSING, EXIT_PASS
 from edgeq.core.terms import How
 from edgeq.measure.cross_cpu.statistics import Statistics
 
+VARIABLE = "EDGEQ_COMPARE_CPUS"
+"""The environment variable that names the classes to compare on, whatever that takes."""
+
 Status = Literal["same", "cured", "differs", "not run"]
 
 

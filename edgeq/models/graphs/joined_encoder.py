@@ -43,6 +43,8 @@ def write_joined(encoder: Path, decoder: Path, to: Path) -> None:
     cut = compose.add_prefix(cut, _PREFIX)
     links, names = [(_GIVEN, f"{_PREFIX}{_TAKEN}")], {f"{_PREFIX}{name}": name for name in outputs}
     joined = compose.merge_models(first, cut, io_map=links, outputs=[*names])
+    for value in joined.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 1  # recording at a time, like the ids
     for value in joined.graph.output:
         value.name = names[value.name]
     for node in joined.graph.node:

@@ -23,14 +23,14 @@ from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.devices import detect
 from edgeq.formats.registry import file_format
-from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
+from edgeq.measure.cross_cpu.records import VARIABLE, Differences, PlaceDifferences
 from edgeq.places.emulated.arm import find_arm
 from edgeq.places.emulated.catalogue import stand_in, stand_ins
 from edgeq.places.place import Here, Place
 from edgeq.places.process import PassFailed
 
 _STAGE, _FILE = "differences", "differences.json"
-_VARIABLE = "EDGEQ_COMPARE_CPUS"
+_MOST_SECONDS = 300.0
 # Packages that compute in those places; numpy holds the answers of llama.cpp and onnxruntime.
 _RUNTIMES = ("onnxruntime", "xllamacpp", "llama_cpp_python", "numpy")
 
@@ -87,7 +87,8 @@ class Comparison:
     def _find(self, artifact_dir: Path) -> Differences:
         from edgeq.measure.cross_cpu.compare import compare_cpus
 
-        return compare_cpus(artifact_dir, self._started(), self._say, float_dir=self._float_dir)
+        places, most = self._started(), most_seconds()
+        return compare_cpus(artifact_dir, places, self._say, self._float_dir, most)
 
     def _say(self, step: str) -> None:
         self._progress(f"{step}, answers")
@@ -111,21 +112,26 @@ def reachable() -> list[str]:
     return [name for name, reason in _to_compare().items() if reason is None]
 
 
+def most_seconds() -> float | None:
+    """What a class may take; any time if classes were asked for by name."""
+    return _MOST_SECONDS if os.environ.get(VARIABLE, "") in ("", "none") else None
+
+
 def _to_compare() -> dict[str, str | None]:
     """Every stand-in by name, and why it is not compared with, None if it is.
 
     Raises InvalidInput for a CPU class in the variable that there is none of.
     """
     reasons = stand_ins()
-    if _VARIABLE not in os.environ:
+    if VARIABLE not in os.environ:
         return reasons
     classes = {name.rpartition(":")[2].strip(): name for name in reasons}
-    words = {word.strip() for word in os.environ[_VARIABLE].split(",")} - {"", "none"}
+    words = {word.strip() for word in os.environ[VARIABLE].split(",")} - {"", "none"}
     unknown = sorted(words - set(classes))
     if unknown:
         known = f"known are: none, {', '.join(classes)}"
-        raise InvalidInput(Problem(_VARIABLE, f"{unknown[0]!r} is not a CPU class", known))
-    left_out = f"{_VARIABLE} leaves it out"
+        raise InvalidInput(Problem(VARIABLE, f"{unknown[0]!r} is not a CPU class", known))
+    left_out = f"{VARIABLE} leaves it out"
     return {name: reasons[name] if each in words else left_out for each, name in classes.items()}
 
 
@@ -151,6 +157,7 @@ def _key(artifact_dir: Path, float_dir: Path, reasons: dict[str, str | None]) ->
         "artifact": canonical.sha256_of_file(artifact_dir / ARTIFACT_FILE),
         "float": canonical.sha256_of_file(float_dir / ARTIFACT_FILE),
         "classes": sorted(name for name, reason in reasons.items() if reason is None),
+        "most_seconds": most_seconds(),
         "cpu": [machine.chip, machine.arch, sorted(machine.instruction_sets)],
         "emulator": canonical.sha256_of_file(arm.qemu) if arm else None,
         "runtimes": {name: _version(name) for name in _RUNTIMES},

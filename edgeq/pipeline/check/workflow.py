@@ -23,7 +23,7 @@ from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
 from edgeq.measure.metrics import METRICS
 from edgeq.pipeline.build.build import Built, Partly, build_float, build_possible, settled
-from edgeq.pipeline.check.cross_cpu import Comparison, reachable
+from edgeq.pipeline.check.cross_cpu import Comparison, most_seconds, reachable
 from edgeq.pipeline.check.expected import expected, remember_speed
 from edgeq.pipeline.check.reference import evaluation_of, reference_answers
 from edgeq.pipeline.check.verdict import Verdict
@@ -271,7 +271,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
         "artifact": artifact_sha256,
         "device": device.model_dump(mode="json"),
         "place": [place.name, place.device().model_dump(mode="json")],
-        "stand_ins": reachable() if isinstance(place, Here) else [],
+        "stand_ins": [reachable(), most_seconds()] if isinstance(place, Here) else [],
         "budgets": planned.recipe.budgets.model_dump(mode="json"),
         "workload": planned.recipe.workload.model_dump(mode="json"),
         "evaluation": evaluation,

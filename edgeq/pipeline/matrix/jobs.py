@@ -18,7 +18,7 @@ from edgeq.estimate.devices import Estimates
 from edgeq.formats.registry import file_format
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.build.build import Built, build_float, build_possible, settled
-from edgeq.pipeline.check.cross_cpu import reachable
+from edgeq.pipeline.check.cross_cpu import most_seconds, reachable
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.judge import Subject, judge
 from edgeq.pipeline.check.reference import evaluation_of, reference_answers
@@ -97,9 +97,8 @@ class Row:
             for (address, _), devices in places.items():
                 job = self._job(address, devices, own, reference, full)
                 # It is not known which machine of a cluster it will be.
-                machine = (
-                    [detect.detect().model_dump(mode="json"), reachable()] if grouped else None
-                )
+                stand_ins = [reachable(), most_seconds()]
+                machine = [detect.detect().model_dump(mode="json"), stand_ins] if grouped else None
                 cells = [
                     Cell(item.artifact.name, device.id, self._key(job, item, device, machine))
                     for item in own

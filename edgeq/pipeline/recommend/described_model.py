@@ -83,7 +83,8 @@ def _of_source(source: Source, base: Path, where: str) -> Subject:
     located = locate(source, base, where, weights=False)
     if located.is_file:
         what = "is an .onnx file, whose operators no configuration describes"
-        raise InvalidInput(Problem(where, what, "run `edgeq plan` on a recipe with it"))
+        remedy = f"run: edgeq new {source}, whose budgets are estimates"
+        raise InvalidInput(Problem(where, what, remedy))
     if located.path.is_file():
         what = "is a file that does not describe a model here"
         remedy = "give a recipe, a model directory, its config.json or a .gguf file"

@@ -112,6 +112,7 @@ class ArmPlace(Place):
 
     how: How = "emulated"
     most_samples = LEAST_SAMPLES  # a sentence takes about a second
+    slowdown = 50.0
     passes: frozenset[Pass] = frozenset(("quality",))
 
     def __init__(self, cpu_class: str) -> None:

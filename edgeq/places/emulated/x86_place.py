@@ -75,6 +75,7 @@ class MaskedPlace(Place):
 
     how: How = "emulated"
     passes = ALL_PASSES
+    slowdown = 2.0  # narrower vectors
 
     def __init__(self, cpu_class: str) -> None:
         self.cpu_class = class_of(cpu_class)
