@@ -331,6 +331,14 @@ def test_a_place_that_would_take_too_long_is_not_asked(
     assert ("EDGEQ_COMPARE_CPUS" in found.reason) == (status == "not run")
 
 
+def test_once_all_have_taken_too_long_no_other_is_asked(tmp_path: Path) -> None:
+    artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    places = [Here(), Here()]
+    first, second = compare_cpus(artifact, places, lambda words: None, most_seconds=1e-3).places
+    assert (first.status, second.status) == ("same", "not run")
+    assert "the classes before took 0 minutes; name it in EDGEQ_COMPARE_CPUS" in second.reason
+
+
 def masked_artifact(directory: Path) -> Path:
     """Two layers of a product, a mask and a softmax."""
     rng = np.random.default_rng(0)

@@ -56,10 +56,10 @@ def compare_cpus(
     """Compare the artifact's answers on `places` with this machine's.
 
     float_dir: full precision of the same model, from which the noise of whole answers is computed;
-    without it, 5 % of their size is used. most_seconds: what each place may take, as estimated; any
-    time by default. A place that is unavailable, too slow or cannot run the artifact gets its
-    reason. Raises InvalidInput for a changed artifact, Missing if a package to take it
-    apart is missing.
+    without it, 5 % of their size is used. most_seconds: what a place may take, as estimated;
+    once all so far have taken as much, no other is asked. Any time by default. A place that is
+    unavailable, too slow or cannot run the artifact gets its reason. Raises InvalidInput for a
+    changed artifact, Missing if a package to take it apart is missing.
     """
     artifact = read_artifact(artifact_dir)
     with TemporaryFolder() as folder:
@@ -112,12 +112,24 @@ class _Check:
         started = time.monotonic()
         self._known, self._answers, self._float = self._ask_reference(float_dir)
         self._seconds_here = time.monotonic() - started
+        self._seconds_elsewhere = 0.0
 
     def at(self, place: Place) -> PlaceDifferences:
         """The differences on `place`."""
         expected = max(0.0, self._seconds_here - _STARTING) * place.slowdown
-        if self._most_seconds is not None and expected > self._most_seconds:
-            return _not_run(place, _too_long(expected))
+        if self._most_seconds is not None:
+            if expected > self._most_seconds:
+                return _not_run(place, _too_long(f"would take about {_minutes(expected)}"))
+            if self._seconds_elsewhere > self._most_seconds:
+                taken = _minutes(self._seconds_elsewhere)
+                return _not_run(place, _too_long(f"the classes before took {taken}"))
+        started = time.monotonic()
+        try:
+            return self._at(place)
+        finally:
+            self._seconds_elsewhere += time.monotonic() - started
+
+    def _at(self, place: Place) -> PlaceDifferences:
         self._progress(f"{self._artifact.name}: {place.name}")
         try:
             return self._compared(place)
@@ -304,8 +316,12 @@ def _not_run(place: Place, reason: str, *, settled: bool = True) -> PlaceDiffere
     )
 
 
-def _too_long(seconds: float) -> str:
-    return f"would take about {seconds / 60:.0f} minutes; name it in {VARIABLE} to wait for it"
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes"
+
+
+def _too_long(why: str) -> str:
+    return f"{why}; name it in {VARIABLE} to wait for it"
 
 
 def _alike(*answers: list[Array]) -> bool:
