@@ -38,7 +38,33 @@ _WITHOUT_EFFECT: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "return_timestamps": (False, None),
         "repetition_penalty": (1, None),
         "no_repeat_ngram_size": (0, None),
+        "language": (_LANGUAGE, "en", "english", None),
+        "task": (_TASK, None),
     },
+}
+# Settings that are read, follow from others, or change no answer of this decoding.
+_KNOWN: Mapping[str, frozenset[str]] = {
+    _EXTRACTOR: frozenset(
+        (
+            *("feature_size", "n_fft", "hop_length", "sampling_rate", "chunk_length"),
+            *("n_samples", "nb_max_frames", "processor_class", "return_attention_mask"),
+        )
+    ),
+    _GENERATION: frozenset(
+        (
+            *("decoder_start_token_id", "eos_token_id", "lang_to_id", "task_to_id", "max_length"),
+            *("is_multilingual", "no_timestamps_token_id", "suppress_tokens"),
+            *(
+                "forced_decoder_ids",
+                "begin_suppress_tokens",
+                "bos_token_id",
+                "pad_token_id",
+                "prev_sot_token_id",
+            ),
+            *("alignment_heads", "max_initial_timestamp_index", "temperature", "top_k", "top_p"),
+            *("use_cache", "transformers_version", "_from_model_config"),
+        )
+    ),
 }
 
 
@@ -71,6 +97,11 @@ def read_whisper(folder: Path) -> Whisper:
             if (value := given[name].get(key)) not in allowed:
                 what = f"{key} is {value!r}, and edgeq supports {allowed[0]!r} only"
                 raise InvalidInput(Problem(str(folder / name), what, "change it and check quality"))
+        unknown = sorted(given[name].keys() - known.keys() - _KNOWN[name])
+        if unknown:
+            what = f"edgeq does not know what {unknown[0]!r} does to an answer"
+            remedy = "remove it, if the model answers the same without it"
+            raise InvalidInput(Problem(str(folder / name), what, remedy))
     try:
         audio, decoding = _audio(given[_EXTRACTOR]), _decoding(given[_GENERATION], folder)
     except (KeyError, TypeError, ValueError) as error:
@@ -96,9 +127,14 @@ def _decoding(given: Mapping[str, Any], folder: Path) -> DecodingSettings:
     prompt = [given["decoder_start_token_id"]]
     if _is_multilingual(given):
         prompt += [given["lang_to_id"][_LANGUAGE], given["task_to_id"][_TASK]]
+    prompt.append(given["no_timestamps_token_id"])
+    for place, token in given.get("forced_decoder_ids") or ():
+        if token is not None and [token] != prompt[place : place + 1]:
+            what = f"forced_decoder_ids puts {token} at {place}, and the prompt is {prompt}"
+            raise InvalidInput(Problem(str(folder / _GENERATION), what, "remove it"))
     tidy = read_optional(folder / "tokenizer_config.json").get("clean_up_tokenization_spaces")
     return DecodingSettings(
-        prompt=(*prompt, given["no_timestamps_token_id"]),
+        prompt=tuple(prompt),
         end=given["eos_token_id"],
         suppress=tuple(given.get("suppress_tokens") or ()),
         suppress_first=tuple(given.get("begin_suppress_tokens") or ()),

@@ -115,6 +115,10 @@ def test_a_first_recipe_says_what_the_files_say(case: Case) -> None:
     [
         ("generation_config.json", {"num_beams": 5}, "num_beams is 5"),
         ("generation_config.json", {"lang_to_id": {}}, "<|en|>"),
+        ("generation_config.json", {"language": "<|de|>"}, "language is '<|de|>'"),
+        ("generation_config.json", {"forced_decoder_ids": [[1, None], [2, 259]]}, "puts 259 at 2"),
+        ("generation_config.json", {"bad_words_ids": [[7]]}, "'bad_words_ids' does to an answer"),
+        ("preprocessor_config.json", {"mel_floor": 1e-5}, "'mel_floor' does to an answer"),
         ("preprocessor_config.json", {"padding_value": -1.0}, "padding_value is -1.0"),
     ],
 )
