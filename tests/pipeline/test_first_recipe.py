@@ -62,6 +62,8 @@ def test_an_onnx_file_is_found_from_the_recipes_directory(
     document = read_yaml(written.path)
     assert document.data["model"] == {"source": "../my models/net: 1.onnx", "task": "tensor"}
     assert document.data["name"] == "net-1"
+    # What int8 leaves in float, convolutions, is most of it.
+    assert document.data["quantize"] == {"default": ["int8-static"]}
     with pytest.raises(InvalidInput, match=r"calibration\.npz"):
         make_plan(written.path)
 
