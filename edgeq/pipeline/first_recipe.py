@@ -123,6 +123,9 @@ def write_first_recipe(
     located = locate(source, Path(), model, weights=False)
     if not located.is_file and is_whisper(located.path) and task in (None, SPEECH_RECOGNITION.name):
         return _write_whisper(located.path, _name(source), devices, out, evaluation)
+    if located.is_file and not source.is_path:
+        what = "has no model directory, but an .onnx file, which a recipe names by its path"
+        raise InvalidInput(Problem(model, what, f"run: edgeq new {located.path}"))
     stated = task_of(task) if task else stated_by_files(located, model)
     if stated.first_recipe is None:
         remedy = f"copy a recipe of the task {stated.name} from the documentation"
@@ -152,7 +155,11 @@ def write_first_recipe(
     draft, planned = _possible(draft, model, located)
     write_text(out, _text(draft, planned))
     missing = tuple(need for need in needs if not need.path.exists())
-    return Written(out, stated.name, missing, _hint() if takes_any and not task else "")
+    hint = _hint() if takes_any and not task else ""
+    if interface is not None and interface.image is not None and not interface.stated_by:
+        hint = "no file says how an image becomes the input: write what the model was trained with"
+        hint += " below image:, or every answer is a guess"
+    return Written(out, stated.name, missing, hint)
 
 
 def possible_plans(
@@ -213,7 +220,8 @@ def _new_file(out: Path | None, name: str) -> Path:
     out = out or Path(f"{name}.yaml")
     writable(out, "--out", ".yaml")
     if out.exists():
-        raise InvalidInput(Problem(str(out), "is there already", "name another with --out"))
+        remedy = "remove it, or name another with --out"
+        raise InvalidInput(Problem(str(out), "is there already", remedy))
     return out
 
 
