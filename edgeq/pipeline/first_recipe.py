@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
 from edgeq.core.tasks import (
@@ -123,6 +124,10 @@ def write_first_recipe(
     located = locate(source, Path(), model, weights=False)
     if not located.is_file and is_whisper(located.path) and task in (None, SPEECH_RECOGNITION.name):
         return _write_whisper(located.path, _name(source), devices, out, evaluation)
+    exported = located.path / MODEL_FILE
+    if exported.is_file() and not any(located.path.glob("*.safetensors")):
+        source = source_named(str(Path(model, MODEL_FILE)))
+        located = locate(source, Path(), model, weights=False)
     if located.is_file and not source.is_path:
         what = "has no model directory, but an .onnx file, which a recipe names by its path"
         raise InvalidInput(Problem(model, what, f"run: edgeq new {located.path}"))
@@ -211,7 +216,9 @@ def _write_whisper(
 
 
 def _name(source: Source) -> str:
-    bare = Path(source.value).resolve().name.removesuffix(".onnx").lower()
+    path = Path(source.value).resolve()
+    named = path.parent if path.name == MODEL_FILE else path
+    bare = named.name.removesuffix(".onnx").lower()
     return re.sub(r"[^a-z0-9]+", "-", bare).strip("-") or "model"
 
 

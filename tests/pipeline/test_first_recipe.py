@@ -68,6 +68,18 @@ def test_an_onnx_file_is_found_from_the_recipes_directory(
         make_plan(written.path)
 
 
+def test_the_directory_of_an_exported_model_stands_for_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my-net").mkdir()
+    onnx_models.product(Path("my-net", "model.onnx"), 0, 256, 192)
+    written = write_first_recipe("my-net", ["here"])
+    document = read_yaml(written.path)
+    assert written.path.name == "my-net.yaml"
+    assert document.data["model"] == {"source": "./my-net/model.onnx", "task": "tensor"}
+
+
 def test_a_net_of_convolutions_alone_gets_the_variant_that_quantizes_it(tmp_path: Path) -> None:
     net = onnx_models.only_convolutions(tmp_path / "net.onnx")
     written = write_first_recipe(str(net), ["here"], tmp_path / "net.yaml")
