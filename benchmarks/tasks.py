@@ -56,7 +56,8 @@ def row(path: Path) -> tuple[str, ...]:
     original, own = build_float(planned, store, quiet, "onnx"), built["onnx"]
     evaluation = evaluation_of(planned, store, quiet)
     assert evaluation is not None
-    with TemporaryFolder() as folder:
+    with TemporaryFolder() as name:
+        folder = Path(name)
         given = given_samples(evaluation, original.path, original.artifact, folder)
         answers = [_answers(each, given, folder) for each in (own, original)]
         scores = compared_answers(own.artifact, given, *answers).scores

@@ -144,12 +144,19 @@ class _Check:
         if self._probe is None:
             (whole,) = self._ask(place, [self._whole])
             return self._with_whole(_result(place, "same", ""), whole)
-        probes = [self._probe_request(probe) for probe in (self._bare, self._set)]
-        bare, as_set, whole = self._ask(place, [*probes, self._whole])
+        probes = [self._probe_request(self._bare)]
+        if self._seconds_here < _STARTING:  # else it is asked if it is needed
+            probes.append(self._probe_request(self._set))
+        bare, *as_set, whole = self._ask(place, [*probes, self._whole])
         return self._with_whole(self._operators(place, bare, as_set), whole)
 
-    def _operators(self, place: Place, bare: list[Array], as_set: list[Array]) -> PlaceDifferences:
-        """Each operator alone, without settings; if some differ, also with them."""
+    def _operators(
+        self, place: Place, bare: list[Array], as_set: list[list[Array]]
+    ) -> PlaceDifferences:
+        """Each operator alone, without settings; if some differ, also with them.
+
+        as_set: the answers with settings, if they are known.
+        """
         assert self._probe is not None
         found = self._differing(bare)
         facts: dict[str, Any] = {"compared": len(self._probe.operators)}
@@ -163,7 +170,8 @@ class _Check:
         from edgeq.models.onnx_session import CURES
 
         cure = CURES[place.device().arch]
-        left = self._differing(as_set)
+        (found_set,) = as_set or self._ask(place, [self._probe_request(self._set)])
+        left = self._differing(found_set)
         if not left:
             return _result(place, "cured", found[0].why, cure=cure, **facts)
         cured = self._probe.write(self._folder / quote(f"cured on {place.name}", safe=" "), cure)

@@ -51,7 +51,9 @@ def path_of(
 
 def data_of(given: DataRef | None, base: Path) -> list[Any] | None:
     """What a verdict depends on of a data set. base: of its path."""
-    return given and [data_sets.content_sha256(base / given.path), given.samples]
+    if given is None:
+        return None
+    return [data_sets.content_sha256(base / given.path), given.samples]
 
 
 def remember(path: Path, verdict: Verdict) -> None:
