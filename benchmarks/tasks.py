@@ -140,8 +140,8 @@ def _distance(built: Built, own: Path, original: Path) -> str:
     """Of models of arrays."""
     names = [value.name for value in built.artifact.outputs]
     found = compare(names, read_arrays(own), read_arrays(original), logits=False, may_vary=False)
-    worst = max(found.values(), key=lambda output: output.error)
-    return f"error {worst.error:.4f}"
+    worst = max(output.relative_rms_error or 0.0 for output in found.values())
+    return f"error {worst:.4f}"
 
 
 def main() -> None:

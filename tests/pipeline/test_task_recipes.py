@@ -44,12 +44,9 @@ def copied(name: str, folder: Path) -> Path:
 
 
 def test_there_is_one_for_each_task_without_another() -> None:
-    shown = {load_recipe(path)[0].model.task for path in _all() if load_recipe(path)[0]}
-    assert shown == {*TASKS} - {"tensor"}
-
-
-def _all() -> list[Path]:
-    return [*RECIPES.glob("*.yaml"), *(RECIPES / "tasks").glob("*.yaml")]
+    recipes = (*RECIPES.glob("*.yaml"), *RECIPES.glob("tasks/*.yaml"))
+    lines = {line.strip() for path in recipes for line in path.read_text().splitlines()}
+    assert [name for name in TASKS if f"task: {name}" not in lines] == ["tensor"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -181,12 +181,13 @@ def recommend(
     all_candidates = list(candidates)
     for degree in ("yes", "likely", "with entitlement"):
         fitting = [one for one in all_candidates if one.fits == degree]
-        most = TOLERANCE[purpose] if purpose else 0.0
-        kept = [one for one in fitting if one.loss and one.loss.amount.value <= most]
-        if fitting and purpose is None:
+        if not fitting:
+            continue
+        if purpose is None:
             chosen = min(fitting, key=_cost)
             reason = "the smallest that fits; how much it loses is known once it is checked"
             return chosen, reason + _degree_words(degree, chosen)
+        kept = [one for one in fitting if one.loss and one.loss.amount.value <= TOLERANCE[purpose]]
         if kept:
             chosen = min(kept, key=_cost)
             best = "fastest" if chosen.estimates.latency else "smallest, so the fastest to write,"
@@ -195,13 +196,10 @@ def recommend(
                 f"({_loss_words(chosen.loss)}; up to {TOLERANCE[purpose]:g})"
             )
             return chosen, reason + _degree_words(degree, chosen)
-        if fitting:
-            chosen = min(fitting, key=lambda one: one.loss.amount.value if one.loss else math.inf)
-            known = (
-                f"loses more than {USES[purpose]} usually tolerates ({_loss_words(chosen.loss)})"
-            )
-            words = known if chosen.loss else "has no published figure for its loss"
-            return chosen, f"it fits, but {words}{_degree_words(degree, chosen)}"
+        chosen = min(fitting, key=lambda one: one.loss.amount.value if one.loss else math.inf)
+        known = f"loses more than {USES[purpose]} usually tolerates ({_loss_words(chosen.loss)})"
+        words = known if chosen.loss else "has no published figure for its loss"
+        return chosen, f"it fits, but {words}{_degree_words(degree, chosen)}"
     least = min(all_candidates, key=lambda one: one.memory.value)
     reason = (
         f"nothing fits: {least.name} would take {format_bytes(least.memory.value)} (estimated), "
