@@ -130,7 +130,7 @@ def _of_directory(folder: Path, where: str, source: str, config_file: Path | Non
         raise InvalidInput(Problem(str(file), "is not a configuration", "download it again"))
     stated = task_of_config(config)
     if stated is not None and stated.takes_images:
-        what = f"is of {stated.noun}, which is planned with its weights' names and shapes"
+        what = f"describes {stated.noun}, which is planned from the shapes of its weights"
         raise InvalidInput(Problem(where, what, f"give the directory: edgeq recommend {source}"))
     tokenizer, sizes = folder / "tokenizer.json", sizes_of_config(config, str(file))
     return Subject(
