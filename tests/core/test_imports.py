@@ -1,0 +1,36 @@
+"""What a library imports only because it finds it can be hidden."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from edgeq.core.imports import without
+
+LOADED = """
+import sys
+from edgeq.formats.coreml.coremltools import load_coremltools
+load_coremltools(whole=sys.argv[1] == "whole")
+print(*sorted({"torch", "sklearn", "scipy"} & set(sys.modules)))
+import torch
+"""
+
+
+def test_packages_are_hidden_meanwhile() -> None:
+    loaded = sys.modules["pytest"]
+    with without("no_such_package", "pytest"), pytest.raises(ImportError):
+        import no_such_package  # type: ignore[import-not-found]  # noqa: F401
+    assert "no_such_package" not in sys.modules
+    assert sys.modules["pytest"] is loaded
+
+
+@pytest.mark.parametrize("how", ["to write", "whole"])
+def test_coremltools_loads_what_it_converts_from_for_users_alone(how: str) -> None:
+    pytest.importorskip("coremltools", reason="coremltools is not installed")
+    pytest.importorskip("torch", reason="the build side is not installed")
+    command = [sys.executable, "-c", LOADED, how]
+    said = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
+    assert ("torch" in said.split()) == (how == "whole")
+    assert bool(said.split()) == (how == "whole")
