@@ -226,7 +226,7 @@ class Room:
             said = [said[0] + done.stdout, said[1] + done.stderr]
             if done.returncode:
                 break
-        return Done(lines, done.returncode, *said)
+        return Done(words, done.returncode, *said)
 
 
 def _of_edgeq_alone(fence: Fence) -> list[list[str]]:
