@@ -21,7 +21,7 @@ from edgeq.core.temporary import TemporaryFolder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.image_directory import ImageDirectory
 from edgeq.models.weight_files import WEIGHTS
-from edgeq.models.weights import open_weights
+from edgeq.models.weights import Weights
 
 _BUFFERS = ("position_ids", "inv_freq", "attn.bias", "attn.masked_bias", "attention.bias")
 
@@ -79,8 +79,9 @@ def usual_names(directory: ModelDirectory | ImageDirectory) -> Iterator[Path]:
     from safetensors.numpy import save_file
 
     with TemporaryFolder() as folder:
-        weights = open_weights(directory)
-        floats = [name for name, facts in directory.tensors.items() if facts.is_float]
+        weights = Weights(directory.weight_files, directory.stored_names)
+        whole = {part: name for name, parts in directory.stacked.items() for part in parts}
+        floats = {whole.get(n, n) for n, facts in directory.tensors.items() if facts.is_float}
         arrays = {name: weights.read(name) for name in floats}
         save_file(arrays, Path(folder) / WEIGHTS, {"format": "pt"})
         (Path(folder) / "config.json").write_text(json.dumps(directory.config))
