@@ -32,7 +32,7 @@ _WINDOWS = 4  # the last of them judges the others' result
 _LONGEST = 128  # tokens per window
 # Tokens of all windows times columns, the work to run: more columns leave fewer tokens for
 # each. Never more than all calibration data has.
-_WORK = 1 << 17
+_WORK = 1 << 16
 _SHORTEST = 8
 _SHARE = 0.05  # perturbation of columns, as a fraction of the rows' root mean square
 _DRAWN = 16  # outputs sampled per place
