@@ -157,6 +157,12 @@ class GraphWriter:
         return free_name(name, self._taken)
 
 
+def bodies(node: ir.Node) -> list[ir.Graph]:
+    """The graphs inside a node: branches and bodies of loops."""
+    graphs = (a for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH)
+    return [attribute.as_graph() for attribute in graphs]
+
+
 def infer_shapes(model: ir.Model) -> None:
     """Give values without a shape theirs, where onnx can tell."""
     inference = passes.ShapeInferencePass(strict_mode=False)
@@ -169,18 +175,17 @@ def infer_shapes(model: ir.Model) -> None:
             value.type = value.shape = None  # taken for one of its tensors; no file need say more
 
 
-def _bodies(node: ir.Node) -> list[ir.Graph]:
-    graphs = (a for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH)
-    return [attribute.as_graph() for attribute in graphs]
-
-
 def _sequences(graph: ir.Graph, known: set[ir.Value]) -> set[ir.Value]:
     """Values that are sequences of tensors; known: those of the graphs around this one."""
     for node in graph:
         passed_on = [(node.inputs[0], node.outputs[0])] if node.op_type == "Identity" else []
-        for body in _bodies(node):
+        for body in bodies(node):
             if node.op_type == "Loop":  # of a count and a condition, then of what is carried on
-                known |= {mine for mine, at in zip(body.inputs[2:], node.inputs[2:]) if at in known}
+                known |= {
+                    mine
+                    for mine, at in zip(body.inputs[2:], node.inputs[2:], strict=True)
+                    if at in known
+                }
             _sequences(body, known)
             carried = body.outputs[1:] if node.op_type == "Loop" else body.outputs
             passed_on += zip(carried, node.outputs, strict=False)
