@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py --library OTHER_ENVIRONMENT/bin/python FOLDER
 
-The other Python saves 54 models and what its transformers answers, except those it does not know;
+The other Python saves 56 models and what its transformers answers, except those it does not know;
 this one then exports each and prints the largest difference of a logit or of a token vector's mean,
 or the refusal.
 """
@@ -163,6 +163,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm4": (
         "Glm4ForCausalLM",
         {**_DECODER, "head_dim": 32, "pad_token_id": 0, "partial_rotary_factor": 0.5},
+    ),
+    "lfm2": (
+        "Lfm2ForCausalLM",
+        {**_DECODER, "block_multiple_of": 32, "layer_types": ["conv", _WHOLE, "conv"]},
+    ),
+    "lfm2-bias": (
+        "Lfm2ForCausalLM",
+        {**_DECODER, "conv_bias": True, "conv_L_cache": 4, "full_attn_idxs": [1]},
     ),
     "gemma": ("GemmaForCausalLM", _DECODER),
     "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, **_EXPERTS, "norm_topk_prob": True}),

@@ -86,9 +86,10 @@ def sizes_of_decoder(decoder: Decoder) -> Sizes:
         heads=decoder.heads,
         query=decoder.heads * decoder.head_dim,
         key=decoder.kv_heads * decoder.head_dim,
-        windows=decoder.windows,
+        windows=decoder.cached_windows,
         tied=decoder.tied,
         longest=decoder.context,
+        state=decoder.state_bytes,
         active=active_shares(experts, shapes) if experts else {},
     )
 

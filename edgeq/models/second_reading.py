@@ -24,6 +24,7 @@ _SAME = {
     "rms_norm_eps": "norm_eps",
 }
 _SHARED = "shared_intermediate_size"  # Granite 4's, where the other key is about experts
+_ADJUSTED = "block_auto_adjust_ff_dim"  # LFM2's, where the width follows from the other key
 
 
 def require_second_reading(config: Mapping[str, Any], decoder: Decoder, where: str) -> None:
@@ -36,6 +37,8 @@ def require_second_reading(config: Mapping[str, Any], decoder: Decoder, where: s
 
 def _differences(found: Mapping[str, list[Any]], decoder: Decoder) -> Iterator[str]:
     for key, field in _SAME.items():
+        if key == "intermediate_size" and _ADJUSTED in found:
+            continue
         if key == "intermediate_size" and _SHARED in found:
             key = _SHARED
         read = getattr(decoder, field)

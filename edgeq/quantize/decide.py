@@ -19,6 +19,9 @@ TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 """The reason for weights that are too small to quantize."""
 _ROUTER = ".mlp.gate.weight"
 _CHOOSES = "it chooses experts, which errors would change"
+# Of a layer's short convolution: a few columns, which no kernel for codes reads.
+_TAPS = ".conv.conv.weight"
+_FEW = "a convolution over a few positions"
 ALREADY = "already quantized"
 """The start of the reason for weights that the user's file already stores as integers."""
 
@@ -73,6 +76,8 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
         return Decision(None, TOO_SMALL)
     if name.endswith(_ROUTER):
         return Decision(None, _CHOOSES)
+    if name.endswith(_TAPS):
+        return Decision(None, _FEW)
     variant = intent.variant
     exception = intent.exception(name)
     stored_as: Any = variant.weights  # one of our own: GGUF's types are decided elsewhere

@@ -60,6 +60,17 @@ QWEN3_NEXT_80B = {
     "vocab_size": 151936,
 }
 
+LFM2_1B = {
+    "model_type": "lfm2",
+    **{"block_ff_dim": 12288, "block_ffn_dim_multiplier": 1.0, "block_multiple_of": 256},
+    **{"block_auto_adjust_ff_dim": True, "block_use_swiglu": True, "block_norm_eps": 1e-5},
+    **{"block_dim": 2048, "conv_dim": 2048, "conv_dim_out": 2048, "conv_L_cache": 3},
+    **{"conv_bias": False, "full_attn_idxs": [2, 5, 8, 10, 12, 14], "hidden_size": 2048},
+    **{"num_attention_heads": 32, "num_heads": 32, "num_hidden_layers": 16},
+    **{"num_key_value_heads": 8, "norm_eps": 1e-5, "max_position_embeddings": 128000},
+    **{"rope_theta": 1e6, "use_pos_enc": True, "vocab_size": 65536},
+}
+
 
 def check(told: MemoryEstimate, artifact: Path, workload: Workload | None) -> None:
     """Hold an estimate against a memory pass, as budgets count: within 5 % or 20 MiB."""
@@ -222,6 +233,15 @@ def test_eighty_billion_parameters_from_a_config_alone() -> None:
         assert estimate_memory(contents, context=8192).peak.value > contents.weight_bytes / 2
     # 12 layers of 48 keep keys and values of two heads, the others a state.
     assert sizes.cache_bytes(1 << 18, 2) - sizes.state == 12 * 2 * 512 * 2 * (1 << 18)
+
+
+def test_convolutions_have_no_cache() -> None:
+    """LFM2-1.2B, from its config.json alone: ten of its sixteen layers keep two positions."""
+    sizes = sizes_of_config(LFM2_1B, "config.json")
+    assert sizes.parameters == 1_170_340_608
+    assert sizes.state == 10 * 2 * 2048 * 4
+    for cache in (sizes.cache_bytes(4096, 2), gguf_cache_bytes(sizes, 4096, 2)):
+        assert cache - sizes.state == 6 * 2 * 8 * 64 * 2 * 4096
 
 
 def test_windows_bound_the_cache() -> None:

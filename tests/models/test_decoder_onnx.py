@@ -122,6 +122,15 @@ def test_short_texts_of_a_longrope_model_turn_by_their_own_angles(make: Make) ->
     assert np.abs(apart).max() > 100 * WRONG
 
 
+def test_convolutions_may_have_biases(tmp_path: Path) -> None:
+    path = tiny_decoders.make(tmp_path / "model", "lfm2", conv_bias=True, conv_L_cache=4)
+    network = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+    tiny = Tiny(path, float_graph(path, tmp_path / "float"), decoder(path), network)
+    ids = tiny.ids(30)
+    found = run_in_pieces(tiny, tiny.graph / MODEL_FILE, ids, [1, 2, 3, 20, 30])
+    assert np.abs(found - tiny.expected(ids)).max() < WRONG
+
+
 def test_only_the_logits_that_are_wanted_are_computed(make: Make) -> None:
     tiny = make("smollm2")
     session = open_session(tiny.graph / MODEL_FILE, threads=1)

@@ -25,6 +25,7 @@ from edgeq.models.architectures import FAMILIES, decoder_of
 from edgeq.models.encoder import check_encoder
 from edgeq.models.huggingface import read_directory
 from edgeq.models.known_keys import ENCODER_KEYS
+from edgeq.models.original.network import usual_names
 from edgeq.models.special_tokens import end_tokens
 from edgeq.models.stated_task import check_task
 from edgeq.models.weights import check_values, open_weights
@@ -85,8 +86,8 @@ def test_an_unknown_key_of_a_decoder_is_refused(family: str) -> None:
     ("config", "said"),
     [
         (
-            {"model_type": "lfm2", "layer_types": ["conv", "full_attention"]},
-            "no operator for layers of 'conv'",
+            {"model_type": "bamba", "layer_types": ["mamba", "full_attention"]},
+            "no operator for layers of 'mamba'",
         ),
         ({"model_type": "made-up"}, "'made-up' is not supported"),
     ],
@@ -108,6 +109,52 @@ def test_an_unsupported_architecture_names_what_lacks(config: dict[str, Any], sa
 )
 def test_only_the_dense_models_of_granite_4_are_read(key: str, value: Any) -> None:
     config = saved(tiny_decoders.configuration("granitemoehybrid"))
+    assert key in refused(decoder_of, {**config, key: value}, WHERE)
+
+
+LFM2 = {
+    "num_heads": 4,
+    **dict.fromkeys(("block_dim", "conv_dim", "conv_dim_out"), tiny_decoders.HIDDEN),
+    **{"block_norm_eps": 1e-5, "block_use_swiglu": True, "use_pos_enc": True},
+}
+
+
+def test_the_first_words_of_lfm2_mean_the_same() -> None:
+    config = saved(tiny_decoders.configuration("lfm2"))
+    wanted = decoder_of(config, WHERE)
+    older = dict(config)
+    older["block_ff_dim"] = older.pop("intermediate_size")
+    older["theta"] = older.pop("rope_theta")
+    older["full_attn_idxs"] = [n for n, k in enumerate(older.pop("layer_types")) if k != "conv"]
+    older |= {"tie_embedding": True, **LFM2}
+    found = decoder_of(older, WHERE)
+    assert found == wanted
+    network = transformers.AutoModelForCausalLM.from_config(
+        transformers.Lfm2Config(**{k: v for k, v in older.items() if k != "model_type"})
+    )
+    shapes = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
+    assert shapes["model.layers.0.feed_forward.w1.weight"] == (found.feed_forward, found.hidden)
+    assert network.config.rope_theta == found.rope.theta
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("block_ff_dim", 100),
+        ("theta", 1e4),
+        ("tie_embedding", False),
+        ("full_attn_idxs", [0]),
+        ("full_attn_idxs", "1"),
+        ("layer_types", ["conv"] * 4),
+        ("layer_types", ["conv", "full_attention"]),
+        ("conv_L_cache", 1),
+        ("conv_dim", 64),
+        ("num_heads", 2),
+        ("use_pos_enc", False),
+    ],
+)
+def test_what_lfm2_does_not_compute_is_refused(key: str, value: Any) -> None:
+    config = saved(tiny_decoders.configuration("lfm2")) | {"tie_word_embeddings": True}
     assert key in refused(decoder_of, {**config, key: value}, WHERE)
 
 
@@ -223,6 +270,17 @@ def test_weights_are_found_behind_any_prefix(llama: Path, tmp_path: Path, prefix
     assert set(found.tensors) == set(wanted.tensors)
     name = "model.layers.1.mlp.up_proj.weight"
     assert np.array_equal(open_weights(found).read(name), open_weights(wanted).read(name))
+
+
+def test_a_prefix_and_names_of_the_family_are_undone_for_transformers(tmp_path: Path) -> None:
+    source = tiny_decoders.make(tmp_path / "model", "lfm2", num_hidden_layers=2, layer_types=None)
+    wrapped = rewritten(
+        source, tmp_path / "wrapped", lambda held: {f"_orig_mod.{k}": v for k, v in held.items()}
+    )
+    with usual_names(read_directory(wrapped, WHERE)) as folder:
+        found, wanted = (load_file(path / "model.safetensors") for path in (folder, source))
+    assert set(found) == set(wanted)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_a_model_that_is_there_twice_is_refused(llama: Path, tmp_path: Path) -> None:

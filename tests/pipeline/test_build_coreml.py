@@ -29,6 +29,7 @@ from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_bert
+from tests.support.commands import run_edgeq, start_edgeq
 from tests.support.decoder_artifacts import WREN
 
 TEXT = """\
@@ -118,7 +119,7 @@ def test_an_overflow_stops_the_build_and_its_remedy_works_at_once(folder: Path) 
             weights[name] = weights[name] / np.float32(3e4)
     save_file(weights, folder / "tiny" / "model.safetensors", {"format": "pt"})
     recipe = tiny_bert.write_recipe(folder / "recipe.yaml", TEXT % ("float16", ""))
-    done = tiny_bert.run_edgeq("build", recipe, store=folder / "store", cwd=folder)
+    done = run_edgeq("build", recipe, store=folder / "store", cwd=folder)
     assert done.returncode == 2 and "recipe.yaml" in done.stderr
     told = " ".join(done.stderr.split())
     assert "makes infinity" in told and re.search(r"inputs: .*x -?[\d.e+]+ to ", told)
@@ -283,7 +284,7 @@ def test_nothing_unexplained_is_said(classifier: Path) -> None:
     plain = IMAGE.replace("[float16, int8, int8-static, palette6]", "[float16, palette6]")
     recipe = tiny_bert.write_recipe(folder / "quiet.yaml", plain)
     ask = functools.partial(
-        tiny_bert.run_edgeq, store=folder / "quiet", cwd=folder, PYTHONWARNINGS="always"
+        start_edgeq, store=folder / "quiet", cwd=folder, PYTHONWARNINGS="always"
     )
     done = ask("plan", recipe)
     assert (done.returncode, done.stderr) == (0, "")

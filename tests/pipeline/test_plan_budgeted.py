@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.registry import file_format
 from edgeq.models.architectures import decoder_of
+from edgeq.models.architectures.convolution import Convolution
 from edgeq.pipeline.allocate.bounds import Site, sizes_of
 from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
 from edgeq.pipeline.allocate.prospects import _last, foretold
@@ -174,9 +176,14 @@ def test_what_cannot_hold_a_mixture_refuses_it() -> None:
         **{"norm_topk_prob": True, "hidden_act": "silu"},
     }
     mixture: Any = SimpleNamespace(decoder=decoder_of(config, "config.json"))
+    kind = Convolution(taps=3, bias=False, layers=frozenset({0}))
+    convolved = replace(mixture.decoder, experts=None, convolution=kind)
     for format in ("coreml", "coreai"):
         with pytest.raises(InvalidInput, match="mixtures of experts cannot be written"):
             file_format(format).notes(mixture)
+        other: Any = SimpleNamespace(decoder=convolved)
+        with pytest.raises(InvalidInput, match="layers with a convolution cannot be written"):
+            file_format(format).notes(other)
     with pytest.raises(InvalidInput, match="one tensor") as refused:
         find_options(mixture, mixture, "gguf")
     assert "edgeq quantize IN.gguf" in refused.value.problems[0].remedy

@@ -136,9 +136,17 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
         "gpt2",
     ),
     "glm4": ("Glm4", {"head_dim": 64, "partial_rotary_factor": 0.5}, "llama3"),
+    "lfm2": (
+        "Lfm2",
+        {
+            **{"num_hidden_layers": 4, "layer_types": ["conv", FULL, "conv", FULL]},
+            **{"block_multiple_of": 32, "intermediate_size": WIDE * 3 // 2},
+        },
+        "llama3",
+    ),
 }
 FAMILIES = tuple(_KINDS)
-WITHOUT_EXPERTS = tuple(name for name in FAMILIES if name != "qwen3_moe")
+ON_APPLE = tuple(name for name in FAMILIES if name not in ("qwen3_moe", "lfm2"))
 
 
 def make(folder: Path, family: str, **overrides: Any) -> Path:

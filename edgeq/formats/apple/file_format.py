@@ -28,9 +28,15 @@ class AppleFormat(FileFormat):
 
     def notes(self, model: DescribedModel) -> tuple[str, ...]:
         """See `FileFormat.notes`. Raises InvalidInput for operators that are not written here."""
-        if model.decoder is not None and model.decoder.experts is not None:
-            what = f"mixtures of experts cannot be written as {self.title}"
-            raise InvalidInput(Problem(f"targets: {self.name}", what, "target gguf or onnx"))
+        decoder = model.decoder
+        unwritten = {
+            "mixtures of experts": decoder and decoder.experts,
+            "layers with a convolution": decoder and decoder.convolution,
+        }
+        for name, found in unwritten.items():
+            if found is not None:
+                what = f"{name} cannot be written as {self.title}"
+                raise InvalidInput(Problem(f"targets: {self.name}", what, "target gguf or onnx"))
         if model.weights is not None:  # of a graph, not of a directory
             from edgeq.formats.apple.unsupported import refuse_unsupported
             from edgeq.models.graphs.imported import read_onnx

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeq.formats.gguf.header import Header
 
+_STATE_BYTES = 4  # of a value that a convolution carries on
 _CELLS = 256  # llama.cpp allocates positions in multiples of this
 # One in how many layers attends to the whole text if a file names a window: facts about
 # llama.cpp's model definitions, which files do not contain.
@@ -18,12 +19,14 @@ class CacheFacts:
     """Facts that determine the size of a cache.
 
     values: of keys and values of one position, layer by layer. window: positions that some layers
-    attend to, None if none does. full_every: one in how many layers attends to everything.
+    attend to, None if none does. full_every: one in how many layers attends to everything. state:
+    bytes that other layers carry on, whatever the length.
     """
 
     values: tuple[int, ...]
     window: int | None
     full_every: int
+    state: int = 0
 
     def bytes(self, context: int, bytes_per_value: float, batch: int) -> int:
         """The bytes of keys and values for `context` positions, reading `batch` tokens at a time.
@@ -37,7 +40,7 @@ class CacheFacts:
             for layer in range(len(self.values))
         )
         total = sum(count * values for count, values in zip(cells, self.values, strict=True))
-        return int(bytes_per_value * total)
+        return int(bytes_per_value * total) + self.state
 
 
 def cache_facts(header: Header) -> CacheFacts:
@@ -57,10 +60,12 @@ def cache_facts(header: Header) -> CacheFacts:
     both = int(fact("attention.key_length", width)) + int(fact("attention.value_length", width))
     every = _FULL_EVERY.get(architecture, 1)
     window = fact("attention.sliding_window") if every > 1 else None
+    kept = int(fact("shortconv.l_cache", 1)) - 1
     return CacheFacts(
         values=tuple(count * both for count in kv_heads),
         window=int(window) if window else None,
         full_every=every,
+        state=_STATE_BYTES * kv_heads.count(0) * kept * int(fact("embedding_length", 0)),
     )
 
 

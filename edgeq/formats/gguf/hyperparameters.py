@@ -62,7 +62,7 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
         "embedding_length": _whole(decoder.hidden),
         "feed_forward_length": _whole(decoder.feed_forward),
         "attention.head_count": _whole(decoder.heads),
-        "attention.head_count_kv": _whole(decoder.kv_heads),
+        "attention.head_count_kv": _kv_heads(decoder),
         "attention.key_length": _whole(decoder.head_dim),
         "attention.value_length": _whole(decoder.head_dim),
         "attention.layer_norm_rms_epsilon": _real(decoder.norm_eps),
@@ -74,6 +74,8 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
         metadata["expert_count"] = _whole(decoder.experts.count)
         metadata["expert_used_count"] = _whole(decoder.experts.used)
         metadata["expert_feed_forward_length"] = _whole(decoder.experts.width)
+    if decoder.convolution:
+        metadata["shortconv.l_cache"] = _whole(decoder.convolution.taps)
     metadata.update(_window_keys(decoder))
     metadata.update(_factor_keys(decoder))
     if decoder.query_growth:
@@ -134,6 +136,14 @@ def _whole(value: int) -> MetaValue:
     return MetaValue("uint32", int(value))
 
 
+def _kv_heads(decoder: Decoder) -> MetaValue:
+    """One number, or one for each layer if some have no attention."""
+    if decoder.convolution is None:
+        return _whole(decoder.kv_heads)
+    counts = [decoder.kv_heads if decoder.attends(n) else 0 for n in range(decoder.layers)]
+    return MetaValue("array", np.array(counts, np.int32), "int32")
+
+
 def _real(value: float) -> MetaValue:
     return MetaValue("float32", float(value))
 
@@ -164,6 +174,8 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield "the shares of its experts do not add up to one", other
     if decoder.experts and len(decoder.experts.layers) < decoder.layers:
         yield "only some of its layers have experts", other
+    if decoder.convolution and decoder.convolution.bias:
+        yield "its convolutions have biases", other
     yield from _rope_obstacles(decoder, other)
     if gemma:
         yield from _gemma_obstacles(decoder, other)

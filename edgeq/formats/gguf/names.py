@@ -13,7 +13,6 @@ from edgeq.quantize.ggml.mixes import MixFacts
 
 _DECODER = {
     "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
     "lm_head": "output",
 }
 _DECODER_LAYER = {
@@ -27,6 +26,10 @@ _GATED = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
 _EXPERTS = {
     "mlp.gate": "ffn_gate_inp",
     **{f"mlp.experts.{part}_proj": f"ffn_{part}_exps" for part in ("gate", "up", "down")},
+}
+_CONVOLUTION = {
+    **{f"conv.{part}_proj": f"shortconv.{part}_proj" for part in ("in", "out")},
+    "conv.conv": "shortconv.conv",
 }
 _JOINED_GATE = {"mlp.gate_up_proj": "ffn_up"}
 _BERT = {
@@ -123,9 +126,8 @@ def mix_facts(config: Mapping[str, Any]) -> MixFacts:
         return MixFacts("bert", int(config["num_hidden_layers"]), heads, heads)
     decoder = decoder_of(config, "config.json")
     experts = decoder.experts.count if decoder.experts else 0
-    return MixFacts(
-        architecture_of(family), decoder.layers, decoder.heads, decoder.kv_heads, experts
-    )
+    kv_heads = decoder.kv_heads if decoder.attends(0) else 0
+    return MixFacts(architecture_of(family), decoder.layers, decoder.heads, kv_heads, experts)
 
 
 def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -140,4 +142,5 @@ def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     }
     named = {own: name for own, name in norms.items() if own is not None}
     gated = _JOINED_GATE if known.fused_gate_up else _GATED
-    return _DECODER, {**_DECODER_LAYER, **named, **_QKV, **gated, **_EXPERTS}
+    whole = {**_DECODER, "model.norm": known.llama_cpp.output_norm}
+    return whole, {**_DECODER_LAYER, **named, **_QKV, **gated, **_EXPERTS, **_CONVOLUTION}

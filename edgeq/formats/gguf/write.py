@@ -8,6 +8,7 @@ file's order and metadata are those of llama.cpp's quantizer.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,8 @@ from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 _BYTES_AT_ONCE = 4 << 20
-# Added to a vector unchanged, without kernels for quantized ones.
-_ALWAYS_FLOAT = ("token_types.weight",)
+# Added to a vector unchanged, or convolved: there are no kernels for quantized ones.
+_ALWAYS_FLOAT = ("token_types.weight", "shortconv.conv.weight")
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class _File(_Described):
         self.specs = [self._spec(name) for name in stored]
 
     def _type(self, own: str, decision: GgufDecision) -> GgmlType:
-        if len(self.shapes[own]) == 1 or self.names[own] in _ALWAYS_FLOAT:
+        if len(self.shapes[own]) == 1 or self.names[own].endswith(_ALWAYS_FLOAT):
             return TYPES["F32"]
         return decision.type
 
@@ -194,8 +195,10 @@ class _File(_Described):
         if extra is not None:
             return stored, extra.shape, TYPES["F32"]
         own, *others = self.own_names[stored]
-        shape = (1 + len(others), *self.shapes[own]) if others else self.shapes[own]
-        return stored, shape, self.types[own]
+        shape = self.shapes[own]
+        if len(shape) > 2:  # a convolution of each column by itself
+            shape = (shape[0], math.prod(shape[1:]))
+        return stored, (1 + len(others), *shape) if others else shape, self.types[own]
 
 
 class _Tensors:

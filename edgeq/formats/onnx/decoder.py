@@ -7,6 +7,8 @@ step and only used positions take memory.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgeq.core.metadata_keys import SWITCH_KEY
@@ -43,7 +45,8 @@ class OnnxDecoder(WrittenDecoder):
         self._seen: list[Ids] = []
 
     def cache_bytes(self, context: int) -> int:
-        """Keys and values in float32; layers with a short window keep few positions."""
+        """Keys and values in float32, and what layers without them carry on; layers with a short
+        window keep few positions."""
         return self._bound.nbytes(context)
 
     def _clear(self) -> None:
@@ -91,10 +94,7 @@ class BoundSession:
 
     def nbytes(self, context: int) -> int:
         """Bytes that `context` positions use when filled; unwritten memory is not resident."""
-        return sum(
-            4 * heads * min(context, positions) * width
-            for _, heads, positions, width in (self._sizes(s, context) for s in self._shapes)
-        )
+        return 4 * sum(math.prod(self._filled(shape, context)) for shape in self._shapes)
 
     def run(self, token_ids: Ids, past: int, length: int, into: Floats) -> None:
         """Run `token_ids` after `past` positions; logits of the last tokens go `into`.
@@ -113,6 +113,14 @@ class BoundSession:
             self._binding.bind_cpu_input(name, array)
         self._binding.bind_ortvalue_output("logits", onnx_session.array_value(into[None]))
         self._session.run_with_iobinding(self._binding)
+
+    @classmethod
+    def _filled(cls, shape: tuple[int | str, ...], context: int) -> tuple[int, ...]:
+        sizes = cls._sizes(shape, context)
+        if len(sizes) < 4:
+            return sizes
+        _, heads, positions, width = sizes
+        return heads, min(context, positions), width
 
     @staticmethod
     def _sizes(shape: tuple[int | str, ...], context: int) -> tuple[int, ...]:

@@ -27,10 +27,12 @@ def write_genai(directory: Path, decoder: Decoder, begin: int | None) -> list[st
     """Write both files for the `model.onnx` in `directory`; returns their names.
 
     begin: the token in front of a text, if there is one. None are written for a model whose rotary
-    angles depend on the text's length, which that library does not pass.
+    angles depend on the text's length, which that library does not pass, nor for one that carries
+    on more than keys and values.
     """
     model = ir.load(directory / MODEL_FILE)
-    if {value.name for value in model.graph.inputs} & {"text_length"}:
+    takes_length = any(value.name == "text_length" for value in model.graph.inputs)
+    if takes_length or decoder.convolution is not None:
         return []
     _take_mask(model)
     _keep_every_position(model)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from edgeq.models.architectures.convolution import Convolution
 from edgeq.models.architectures.experts import Experts
 from edgeq.models.rope import Rope
 
@@ -60,7 +61,7 @@ class Decoder:
     factors of token vectors, of what a layer's parts add, and of logits. *_softcap: c in
     c·tanh(x/c), None without. norms: of a layer. norm_plus_one: they multiply by 1 + weight.
     qk_norm: norm of queries and keys, over each head's columns or over all of them. fused_qkv: q,
-    k, v are one tensor; fused_gate_up: gate and up are. experts: None without any.
+    k, v are one tensor; fused_gate_up: gate and up are. experts, convolution: None without any.
     """
 
     family: str
@@ -95,6 +96,7 @@ class Decoder:
     fused_qkv: bool
     fused_gate_up: bool
     experts: Experts | None = None
+    convolution: Convolution | None = None
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Every weight, by its Hugging Face name, with its shape (outputs or tokens first)."""
@@ -102,7 +104,7 @@ class Decoder:
             "model.embed_tokens.weight": (self.vocabulary, self.hidden)
         }
         for layer in range(self.layers):
-            own = {**self._norm_tensors(), **self._attention_tensors(), **self._fed_tensors(layer)}
+            own = self._layer_tensors(layer)
             shapes.update({f"model.layers.{layer}.{name}": own[name] for name in own})
         shapes["model.norm.weight"] = (self.hidden,)
         if not self.tied:
@@ -119,8 +121,8 @@ class Decoder:
         return self.head_dim * (heads if self.qk_norm == "whole" else 1)
 
     def cache_bytes_per_token(self, bytes_per_value: float) -> float:
-        """Keys and values of one position in every layer, ignoring windows."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_value
+        """Keys and values of one position in every layer with attention, ignoring windows."""
+        return 2 * len(self.cached_windows) * self.kv_heads * self.head_dim * bytes_per_value
 
     def cache_bytes(self, context: int, bytes_per_value: float) -> float:
         """Keys and values of `context` positions; windowed layers keep no more than their window.
@@ -128,17 +130,35 @@ class Decoder:
         For a runtime that allocates whole windows; one that keeps every position of every layer
         stores `context × cache_bytes_per_token`.
         """
-        positions = sum(min(context, window or context) for window in self.windows)
+        positions = sum(min(context, window or context) for window in self.cached_windows)
         return 2 * positions * self.kv_heads * self.head_dim * bytes_per_value
 
-    def _norm_tensors(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {
+    @property
+    def cached_windows(self) -> tuple[int | None, ...]:
+        """The windows of the layers that have a cache: those with attention."""
+        return tuple(self.windows[layer] for layer in range(self.layers) if self.attends(layer))
+
+    @property
+    def state_bytes(self) -> int:
+        """What the other layers carry on instead, whatever the length, in float32."""
+        if self.convolution is None:
+            return 0
+        return 4 * len(self.convolution.layers) * self.convolution.kept * self.hidden
+
+    def attends(self, layer: int) -> bool:
+        """Whether a layer has attention; else it has a convolution."""
+        return self.convolution is None or layer not in self.convolution.layers
+
+    def _layer_tensors(self, layer: int) -> dict[str, tuple[int, ...]]:
+        norms: dict[str, tuple[int, ...]] = {
             f"{name}.weight": (self.hidden,) for name in self.norms
         }
-        if self.qk_norm:
-            shapes["self_attn.q_norm.weight"] = (self.norm_width(self.heads),)
-            shapes["self_attn.k_norm.weight"] = (self.norm_width(self.kv_heads),)
-        return shapes
+        mixing = (
+            self.convolution.tensors(self.hidden)
+            if self.convolution and not self.attends(layer)
+            else self._attention_tensors()
+        )
+        return {**norms, **mixing, **self._fed_tensors(layer)}
 
     def _attention_tensors(self) -> dict[str, tuple[int, ...]]:
         query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -146,6 +166,9 @@ class Decoder:
         if self.fused_qkv:
             rows = {"qkv_proj": query + 2 * key}
         shapes: dict[str, tuple[int, ...]] = {}
+        if self.qk_norm:
+            shapes["self_attn.q_norm.weight"] = (self.norm_width(self.heads),)
+            shapes["self_attn.k_norm.weight"] = (self.norm_width(self.kv_heads),)
         for name, count in rows.items():
             shapes[f"self_attn.{name}.weight"] = (count, self.hidden)
             if self.qkv_bias:

@@ -18,7 +18,8 @@ class LlamaCpp:
     part of each head. ropes: scalings beyond default, linear and yarn. period: every how many
     layers one has no window unless the file says otherwise, None if it has no windows. still: every
     how many layers one has no positions, None if all have. factors: it reads the factors of
-    embeddings, attention, residuals and logits. growth: it reads `query_growth`.
+    embeddings, attention, residuals and logits. growth: it reads `query_growth`. output_norm: its
+    name of the last norm.
     """
 
     architecture: str
@@ -31,6 +32,7 @@ class LlamaCpp:
     still: int | None = None
     factors: bool = False
     growth: bool = False
+    output_norm: str = "output_norm"
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,18 @@ _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
 
 
 def read_llama(
-    family: Family, config: Settings, *, rope: Rope | None = None, activation: str = "hidden_act"
+    family: Family,
+    config: Settings,
+    *,
+    rope: Rope | None = None,
+    activation: str | None = "hidden_act",
+    norm_eps: str = "rms_norm_eps",
+    feed_forward: str = "intermediate_size",
 ) -> Decoder:
     """A decoder without biases, windows or factors; families replace what they have of these.
 
-    rope: if the family reads it itself. activation: the key of its name.
+    rope: if the family reads it itself. activation, norm_eps, feed_forward: the keys of these, the
+    first None if the family has no choice of it.
     """
     for key in family.required:
         config.need(key)
@@ -37,10 +44,10 @@ def read_llama(
         heads=heads,
         kv_heads=_kv_heads(config, heads),
         head_dim=head_dim,
-        feed_forward=config.whole("intermediate_size"),
+        feed_forward=config.whole(feed_forward),
         vocabulary=config.whole("vocab_size"),
         context=context,
-        norm_eps=config.number("rms_norm_eps"),
+        norm_eps=config.number(norm_eps),
         activation=_activation(config, activation),
         tied=config.flag("tie_word_embeddings"),
         rope=rope or read_rope(config, head_dim, context),
@@ -82,7 +89,9 @@ def _kv_heads(config: Settings, heads: int) -> int:
     return found
 
 
-def _activation(config: Settings, name: str) -> Literal["silu", "gelu_tanh"]:
+def _activation(config: Settings, name: str | None) -> Literal["silu", "gelu_tanh"]:
+    if name is None:
+        return "silu"
     found = config.need(name)
     if not isinstance(found, str) or found not in _ACTIVATIONS:
         what = f"config.json: {name} {found!r} is not supported"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,13 +33,15 @@ class _Positions:
 
     last: int32 (1,), index of the last position. total: int32 (1,). ids: int64 (1, tokens), rows of
     the tables, or None if they are the positions. growth: factors of queries, (1, tokens, 1), None
-    if they do not grow. whole, windowed: cosines and sines.
+    if they do not grow. begun: bool (1,), whether any text precedes, None if nothing depends on it.
+    whole, windowed: cosines and sines.
     """
 
     last: ir.Value
     total: ir.Value
     ids: ir.Value | None
     growth: ir.Value | None
+    begun: ir.Value | None
     whole: Table
     windowed: Table
 
@@ -53,6 +56,19 @@ def cache_capacity(decoder: Decoder, layer: int) -> int | None:
     if window is None or window > _LARGEST_KEPT_WINDOW:
         return None
     return window + _WINDOW_SLACK
+
+
+def carried(decoder: Decoder, layer: int) -> dict[str, list[int | str]]:
+    """What a layer carries from one call to the next: shapes of float32, by name.
+
+    It is the input `past_key_values.{layer}.{name}` and the output `present.{layer}.{name}`. A word
+    stands for the positions that the caller chooses. At a text's beginning any content will do.
+    """
+    if decoder.convolution and not decoder.attends(layer):
+        return {"conv": [1, decoder.convolution.kept, decoder.hidden]}
+    positions = cache_capacity(decoder, layer) or "capacity"
+    shape = [1, decoder.kv_heads, positions, decoder.head_dim]
+    return {"key": shape, "value": list(shape)}
 
 
 class DecoderGraph:
@@ -92,11 +108,11 @@ class DecoderGraph:
         logits = self._scaled(self._product(hidden, output), decoder.logit_scale)
         logits = self._capped(logits, decoder.logit_softcap)
         self._output(logits, "logits", [1, "kept", decoder.vocabulary])
-        for index, value in enumerate(present):
-            layer, part = index // 2, "value" if index % 2 else "key"
-            length = cache_capacity(decoder, layer) or "present"
-            shape = [1, decoder.kv_heads, length, decoder.head_dim]
-            self._output(value, f"present.{layer}.{part}", shape)
+        layers = [(n, carried(decoder, n)) for n in range(decoder.layers)]
+        shapes = [(f"present.{n}.{name}", own[name]) for n, own in layers for name in own]
+        for value, (name, shape) in zip(present, shapes, strict=True):
+            # The cache may have been too short for the tokens.
+            self._output(value, name, [n if isinstance(n, int) else "present" for n in shape])
         self._model.metadata_props[CONTEXT_KEY] = str(self._context)
         if positions.ids is not None:
             self._model.metadata_props[SWITCH_KEY] = str(turned.switch)
@@ -107,6 +123,9 @@ class DecoderGraph:
         total = self._append("Add", [past, count])
         last = self._append("Sub", [total, self._numbers([1])])
         to_int32 = {"to": ir.DataType.INT32.value}
+        begun = None
+        if self._decoder.convolution:
+            begun = self._append("Greater", [past, self._numbers([0])])
         last32 = self._append("Cast", [last], to_int32)
         total32 = self._append("Cast", [total], to_int32)
         if turned.beyond is None:
@@ -114,7 +133,7 @@ class DecoderGraph:
             same = turned.windowed is turned.whole
             windowed = whole if same else self._table("rope.windowed", turned.windowed)
             growth = self._growth(past, total) if self._decoder.query_growth else None
-            return _Positions(last32, total32, None, growth, whole, windowed)
+            return _Positions(last32, total32, None, growth, begun, whole, windowed)
         # Both sets of angles are one table: the long ones begin after `switch` rows.
         length = self._input("text_length", ir.DataType.INT64, [1])
         switch = self._numbers([turned.switch])
@@ -124,7 +143,7 @@ class DecoderGraph:
         rows = self._range(past, total)
         rows = self._append("Unsqueeze", [self._append("Add", [rows, offset]), self._numbers([0])])
         table = self._table("rope", turned.whole, turned.beyond, turned.switch)
-        return _Positions(last32, total32, rows, None, table, table)
+        return _Positions(last32, total32, rows, None, begun, table, table)
 
     def _range(self, past: ir.Value, total: ir.Value) -> ir.Value:
         """The position of every token, int64 (tokens,)."""
@@ -148,8 +167,9 @@ class DecoderGraph:
     ) -> ir.Value:
         norms, stem = self._decoder.norms, f"model.layers.{layer}"
         inner = self._normed(hidden, stem, norms.before_attention)
-        attended = self._attention(layer, inner, positions, present)
-        hidden = self._added(hidden, self._normed(attended, stem, norms.after_attention))
+        mix = self._attention if self._decoder.attends(layer) else self._convolution
+        mixed = mix(layer, inner, positions, present)
+        hidden = self._added(hidden, self._normed(mixed, stem, norms.after_attention))
         inner = self._normed(hidden, stem, norms.before_feed_forward)
         experts = self._decoder.experts_of(layer)
         fed = (
@@ -181,11 +201,7 @@ class DecoderGraph:
         if positions.growth is not None:
             query = self._append("Mul", [query, positions.growth])
         capacity = cache_capacity(decoder, layer)
-        shape = [1, decoder.kv_heads, capacity or "capacity", decoder.head_dim]
-        past = [
-            self._input(f"past_key_values.{layer}.{name}", ir.DataType.FLOAT, shape)
-            for name in ("key", "value")
-        ]
+        past = self._past(layer)
         window = decoder.windows[layer]
         tables: tuple[ir.Value | None, ...] = (None, None)
         if decoder.rotates[layer]:
@@ -213,6 +229,50 @@ class DecoderGraph:
         present += producer.outputs[1:]
         return self._linear(attended, f"{stem}.o_proj", bias=decoder.output_bias)
 
+    def _convolution(
+        self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+    ) -> ir.Value:
+        kind, stem = self._decoder.convolution, f"model.layers.{layer}.conv"
+        assert kind is not None and positions.begun is not None
+        (past,) = self._past(layer)
+        nothing = self._writer.constant("nothing", np.array(0, np.float32))
+        before = self._append("Where", [positions.begun, past, nothing])
+        parts = self._linear(hidden, f"{stem}.in_proj", bias=kind.bias)
+        gate, second, value = self._split(parts, 3)
+        rows = self._append("Concat", [before, self._append("Mul", [gate, value])], {"axis": 1})
+        present.append(self._along(rows, -kind.kept, _END))
+        weight, name = self._vector(f"{stem}.conv.weight"), f"{stem}.conv.weight"
+        summed = None
+        for tap in range(kind.taps):
+            moved = self._along(rows, tap, tap - kind.kept or _END)
+            factors = self._writer.constant(f"{name}.{tap}", weight[:, 0, tap])
+            product = self._append("Mul", [moved, factors])
+            summed = product if summed is None else self._append("Add", [summed, product])
+        assert summed is not None
+        if kind.bias:
+            bias = self._writer.constant(f"{stem}.conv.bias", self._vector(f"{stem}.conv.bias"))
+            summed = self._append("Add", [summed, bias])
+        gated = self._append("Mul", [second, summed])
+        return self._linear(gated, f"{stem}.out_proj", bias=kind.bias)
+
+    def _past(self, layer: int) -> list[ir.Value]:
+        return [
+            self._input(f"past_key_values.{layer}.{name}", ir.DataType.FLOAT, shape)
+            for name, shape in carried(self._decoder, layer).items()
+        ]
+
+    def _along(self, rows: ir.Value, start: int, stop: int) -> ir.Value:
+        """Positions from `start` to `stop` of (1, positions, columns)."""
+        bounds = [self._numbers([number]) for number in (start, stop, 1)]
+        return self._append("Slice", [rows, *bounds])
+
+    def _split(self, value: ir.Value, count: int) -> Sequence[ir.Value]:
+        """Equal parts of the columns."""
+        first = self._append("Split", [value], {"axis": -1, "num_outputs": count}, outputs=count)
+        producer = first.producer()
+        assert producer is not None
+        return producer.outputs
+
     def _mixture(self, stem: str, hidden: ir.Value, experts: Experts) -> ir.Value:
         def feed_forward(expert: int, rows: ir.Value) -> ir.Value:
             return self._feed_forward(f"{stem}.experts.{expert}", rows)
@@ -223,10 +283,7 @@ class DecoderGraph:
     def _feed_forward(self, stem: str, hidden: ir.Value) -> ir.Value:
         if self._decoder.fused_gate_up:
             both = self._linear(hidden, f"{stem}.gate_up_proj", bias=False)
-            gate = self._append("Split", [both], {"axis": -1, "num_outputs": 2}, outputs=2)
-            producer = gate.producer()
-            assert producer is not None
-            up = producer.outputs[1]
+            gate, up = self._split(both, 2)
         else:
             gate = self._linear(hidden, f"{stem}.gate_proj", bias=False)
             up = self._linear(hidden, f"{stem}.up_proj", bias=False)

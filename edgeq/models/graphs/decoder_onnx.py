@@ -16,7 +16,7 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import END_KEY
 from edgeq.models.architectures import DEFAULT_CONTEXT, Decoder, decoder_of
-from edgeq.models.graphs.decoder_graph import DecoderGraph, cache_capacity
+from edgeq.models.graphs.decoder_graph import DecoderGraph, carried
 from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.huggingface import ModelDirectory
@@ -38,10 +38,11 @@ def export_decoder(
     are filled; `logits_to_keep` int64 (1,), how many last tokens to return logits for, 0 for all;
     if a text's length changes its rotary angles (longrope), `text_length` int64 (1,), of the whole
     text; `past_key_values.{i}.key` and `.value` float32 (1, kv_heads, capacity, head_dim), capacity
-    being the caller's choice except in layers with a short window. Outputs: `logits` float32 (1,
+    being the caller's choice except in layers with a short window; of a layer with a convolution
+    instead `past_key_values.{i}.conv` float32 (1, taps - 1, hidden). Outputs: `logits` float32 (1,
     kept, vocabulary); `present.{i}.key` and `.value` float32 (1, kv_heads, max(capacity,
-    past_length + tokens), head_dim), which may share memory with the past ones if everything fits
-    their capacity.
+    past_length + tokens), head_dim), and `present.{i}.conv`, which may share memory with the past
+    ones if everything fits their capacity.
 
     Raises InvalidInput for weights that are missing or differ in shape from config.json.
     """
@@ -70,9 +71,9 @@ def decoder_feeds(decoder: Decoder, windows: Sequence[Sequence[int]]) -> list[Fe
     """Inputs of `export_decoder`'s graph for each window of token ids, from an empty cache."""
     caches = {}
     for layer in range(decoder.layers):
-        capacity = cache_capacity(decoder, layer) or 0
-        empty = np.zeros((1, decoder.kv_heads, capacity, decoder.head_dim), np.float32)
-        caches.update({f"past_key_values.{layer}.{part}": empty for part in ("key", "value")})
+        for name, shape in carried(decoder, layer).items():
+            sizes = [size if isinstance(size, int) else 0 for size in shape]
+            caches[f"past_key_values.{layer}.{name}"] = np.zeros(sizes, np.float32)
     none = np.zeros(1, np.int64)
     feeds: list[Feed] = []
     for window in windows:

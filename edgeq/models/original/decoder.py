@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.tasks import TEXT_GENERATION
+from edgeq.models.architectures.reading import WHOLE, WINDOWED
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 
@@ -27,8 +28,10 @@ class OriginalDecoder:
         self.network = open_network(directory, TEXT_GENERATION)
         self.runtime = versions("transformers", "torch")
         self.vocabulary = int(self.network.config.get_text_config().vocab_size)
-        # Hybrid models (Granite 4) have caches of their own: all tokens so far run again instead.
-        self._has_cache = not getattr(self.network, "_is_stateful", False)
+        # Hybrid models have caches of their own: all tokens so far run again instead.
+        settings = self.network.config.get_text_config()
+        attends = set(getattr(settings, "layer_types", None) or ()) <= {WHOLE, WINDOWED}
+        self._has_cache = attends and not getattr(self.network, "_is_stateful", False)
         self._cache: Any = None
         self._seen: list[int] = []
         self.clear()

@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from edgeq.core.temporary import TemporaryFolder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.image_directory import ImageDirectory
 from edgeq.models.weight_files import WEIGHTS
-from edgeq.models.weights import open_weights
+from edgeq.models.weights import Weights
 
 _BUFFERS = ("position_ids", "inv_freq", "attn.bias", "attn.masked_bias", "attention.bias")
 
@@ -80,8 +79,9 @@ def usual_names(directory: ModelDirectory | ImageDirectory) -> Iterator[Path]:
     from safetensors.numpy import save_file
 
     with TemporaryFolder() as folder:
-        weights = open_weights(directory)
-        floats = [name for name, facts in directory.tensors.items() if facts.is_float]
+        weights = Weights(directory.weight_files, directory.stored_names)
+        whole = {part: name for name, parts in directory.stacked.items() for part in parts}
+        floats = {whole.get(n, n) for n, facts in directory.tensors.items() if facts.is_float}
         arrays = {name: weights.read(name) for name in floats}
         save_file(arrays, Path(folder) / WEIGHTS, {"format": "pt"})
         (Path(folder) / "config.json").write_text(json.dumps(directory.config))
@@ -91,11 +91,6 @@ def usual_names(directory: ModelDirectory | ImageDirectory) -> Iterator[Path]:
 def offline() -> None:
     """Keep transformers and its hub client offline; call it before they are imported."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
-
-
-def do_without(*packages: str) -> None:
-    """Hide packages from transformers, which imports what it finds: torch takes four seconds."""
-    sys.modules.update(dict.fromkeys(packages))  # type: ignore[arg-type]
 
 
 def refuse_misfits(

@@ -52,10 +52,15 @@ def _facts(header: Header, decoder: Decoder) -> list[tuple[str, list[int] | None
         ("layers", _numbers(header, "block_count"), decoder.layers),
         ("hidden values", _numbers(header, "embedding_length"), decoder.hidden),
         ("heads", heads, decoder.heads),
-        ("key-value heads", _numbers(header, "attention.head_count_kv") or heads, decoder.kv_heads),
+        ("key-value heads", _kv_heads(header) or heads, decoder.kv_heads),
         ("feed-forward values", _numbers(header, "feed_forward_length"), decoder.feed_forward),
         ("rows of the vocabulary", _rows(header), decoder.vocabulary),
     ]
+
+
+def _kv_heads(header: Header) -> list[int]:
+    """Of the layers with attention."""
+    return [count for count in _numbers(header, "attention.head_count_kv") or () if count]
 
 
 def _numbers(header: Header, name: str) -> list[int] | None:

@@ -86,6 +86,8 @@ class Network(ABC):
         Raises InvalidInput if it has none.
         """
         prefix = f"{self.model.base_model_prefix}."
+        renamed = {parts[0]: own for own, parts in self._directory.stacked.items() if not parts[1:]}
+        name = renamed.get(name, name)
         for path in (name, f"{prefix}{name}", name.removeprefix(prefix)):
             try:
                 self.model.get_parameter(path)

@@ -31,7 +31,8 @@ def with_cache(
     bounds = [bound for bound in (recipe.budgets.memory.peak, fit and fit.memory) if bound]
     found = plan
     for kv in _types(plan, recipe, decoder, fit):
-        size = int(context * decoder.cache_bytes_per_token(BYTES_PER_VALUE[kv]))
+        per_token = decoder.cache_bytes_per_token(BYTES_PER_VALUE[kv])
+        size = int(context * per_token) + decoder.state_bytes
         found = plan.model_copy(update={"kv": kv, "cache_bytes": size})
         if not bounds or _keeps(found, recipe, model, devices, min(bounds)):
             break

@@ -16,6 +16,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, Task
 from edgeq.estimate.contents import Contents, Weight
 from edgeq.estimate.sizes import Sizes, sizes_of_config
+from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parts import read_whole
@@ -168,11 +169,11 @@ def _sizes_of_header(header: Header) -> Sizes:
 
     hidden, heads = int(fact("embedding_length")), int(fact("attention.head_count"))
     head = int(fact("attention.key_length", hidden // heads))
-    layers = int(fact("block_count"))
     experts, used = int(fact("expert_count", 0)), int(fact("expert_used_count", 0))
     shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
     wide = int(fact("expert_feed_forward_length", 0)) * used or int(fact("feed_forward_length"))
     is_decoder = header.get(f"{architecture}.attention.causal", True) is not False
+    cache = cache_facts(header)
     active = {name: used / experts for name in shapes if experts and "_exps." in name}
     if not shapes or not all(math.prod(shape) for shape in shapes.values()):
         raise ValueError("it has no weights")
@@ -183,9 +184,10 @@ def _sizes_of_header(header: Header) -> Sizes:
         heads=heads,
         query=heads * head,
         key=int(fact("attention.head_count_kv", heads)) * head,
-        windows=(None,) * layers if is_decoder else (),
+        windows=(None,) * sum(map(bool, cache.values)) if is_decoder else (),
         tied=is_decoder and "output.weight" not in shapes,
         longest=int(fact("context_length")),
         is_decoder=is_decoder,
+        state=cache.state,
         active=active,
     )

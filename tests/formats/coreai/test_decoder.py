@@ -28,7 +28,7 @@ def exported(source: Path, destination: Path, context: int = CONTEXT) -> Runtime
     return Runtime(destination)
 
 
-@pytest.mark.parametrize("family", tiny_decoders.WITHOUT_EXPERTS)
+@pytest.mark.parametrize("family", tiny_decoders.ON_APPLE)
 def test_logits_are_those_of_transformers(family: str, tmp_path: Path) -> None:
     source = tiny_decoders.make(tmp_path / "model", family)
     network = transformers.AutoModelForCausalLM.from_pretrained(source, attn_implementation="eager")

@@ -21,7 +21,7 @@ from edgeq.formats.gguf.names import (
     hugging_face_name,
     mix_facts,
 )
-from edgeq.models.architectures import Decoder, decoder_of
+from edgeq.models.architectures import FAMILIES, Decoder, decoder_of
 from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import SentenceHead
@@ -71,8 +71,16 @@ def test_names_are_those_of_the_gguf_package_and_turn_back(family: str) -> None:
         arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture_of(model_type)
     )
     known = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
+    renamed = {
+        own: parts[0] for own, parts in FAMILIES[model_type].stacked.items() if not parts[1:]
+    }
     for name, stored in names.items():
-        assert known.get_name(name, try_suffixes=(".weight", ".bias")) == stored
+        endings = ((name.removesuffix(f".{w}"), own) for own, w in renamed.items())
+        in_file = next((f"{stem}.{own}" for stem, own in endings if stem != name), name)
+        found = {
+            known.get_name(each, try_suffixes=(".weight", ".bias")) for each in (name, in_file)
+        }
+        assert found - {None} == {stored}
         assert hugging_face_name(model_type, stored) == name
 
 
@@ -232,6 +240,7 @@ def test_longrope_is_scaled_as_in_transformers() -> None:
             "regularly spaced",
         ),
         ("gemma2", {"final_logit_softcapping": None}, "does not cap logits"),
+        ("lfm2", {"conv_bias": True}, "convolutions have biases"),
         ("gemma2", {"tie_word_embeddings": False}, "output weights"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "caps attention logits"),
         (

@@ -37,6 +37,7 @@ from edgeq.quantize.ggml.llama_api import library
 from edgeq.recipe.budgets import Workload
 from tests.support import tiny_bert, tiny_decoders
 from tests.support.bundles import unchecked_bundle
+from tests.support.commands import Done, run_edgeq
 from tests.support.gguf_artifacts import WREN, gguf_artifact, write_file
 
 REPOSITORY = Path(__file__).parents[3]
@@ -191,8 +192,9 @@ def said() -> Iterator[list[str]]:
 
 
 def allocated(lines: list[str]) -> float:
-    """MiB that llama.cpp says it has allocated for keys and values."""
-    sizes = [line.split("size =")[1].split("MiB")[0] for line in lines if "KV buffer size" in line]
+    """MiB that llama.cpp says it has allocated for keys and values, and for other states."""
+    buffers = [line for line in lines if "KV buffer size" in line or "RS buffer size" in line]
+    sizes = [line.split("size =")[1].split("MiB")[0] for line in buffers]
     assert sizes
     return sum(map(float, sizes))
 
@@ -239,6 +241,21 @@ def test_windowed_layers_keep_their_window(family: str, tmp_path: Path, said: li
     model = load(write_file(source, tmp_path / "a.gguf", "Q8_0"), context=2048)
     model.prefill([1, 2, 3])
     assert model.cache_bytes(2048) / 2**20 == pytest.approx(allocated(said), abs=0.01)
+
+
+def test_convolutions_carry_on_a_few_positions(tmp_path: Path, said: list[str]) -> None:
+    """Token by token as the whole text, and the memory that llama.cpp allocates for it."""
+    pytest.importorskip("transformers", reason="the build side is not installed")
+    layers = ["conv"] * 15 + ["full_attention"]
+    wide = {"layer_types": layers, "num_hidden_layers": 16, "conv_L_cache": 8}
+    source = tiny_decoders.make(tmp_path / "model", "lfm2", **wide)
+    model = load(write_file(source, tmp_path / "a.gguf", "F32"))
+    ids = np.random.default_rng(0).integers(3, model.vocabulary, 40)
+    model.prefill(ids[::-1])
+    assert model.cache_bytes(model.context) / 2**20 == pytest.approx(allocated(said), abs=0.01)
+    expected = model.logits(ids)
+    stepped = [model.prefill(ids[:1]), *(model.step(int(token)) for token in ids[1:])]
+    assert np.abs(np.stack(stepped) - expected).max() < 1e-4 < np.abs(expected).max()
 
 
 def test_a_bundle_is_unpacked_once(
@@ -474,17 +491,8 @@ def test_ids_of_no_token_never_reach_the_library(wren: GgufLanguageModel, token:
             verb(token)
 
 
-def edgeq_run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgeq", "run", *map(str, arguments)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def edgeq_run(*arguments: str | Path) -> Done:
+    return run_edgeq("run", *arguments, store=REPOSITORY / "none", cwd=REPOSITORY)
 
 
 def test_the_command_line_continues_a_prompt(small: Path) -> None:

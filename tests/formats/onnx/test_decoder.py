@@ -154,13 +154,23 @@ def test_the_cache_is_as_large_as_it_says(wren: Path, tmp_path: Path) -> None:
     assert model.cache_bytes(100) == 7 * 100 * per_position
 
 
-def test_windowed_layers_remember_what_they_need(tmp_path: Path) -> None:
-    source, artifact = tiny_artifact(tmp_path, "gemma3_text", max_position_embeddings=512)
+@pytest.mark.parametrize(("family", "first"), [("gemma3_text", 60), ("lfm2", 1), ("lfm2", 60)])
+def test_layers_remember_what_they_need(tmp_path: Path, family: str, first: int) -> None:
+    """A window, or what a convolution reads again, also where fewer tokens came before; and nothing
+    of another text."""
+    source, artifact = tiny_artifact(tmp_path, family, max_position_embeddings=512)
     model = load(artifact)
-    ids = random_ids(400, model.vocabulary)
+    ids = random_ids(300, model.vocabulary)
+    model.prefill(ids[::-1])
     expected = by_transformers(source, ids)
-    stepped = [model.prefill(ids[:60]), *(model.step(int(token)) for token in ids[60:])]
-    assert np.abs(np.stack(stepped) - expected[59:]).max() < ROUNDING
+    stepped = [model.prefill(ids[:first]), *(model.step(int(token)) for token in ids[first:])]
+    assert np.abs(np.stack(stepped) - expected[first - 1 :]).max() < ROUNDING
+
+
+def test_convolutions_carry_on_a_few_positions(tmp_path: Path) -> None:
+    _, artifact = tiny_artifact(tmp_path, "lfm2", conv_L_cache=4)
+    cached, kept = 2 * tiny_decoders.KV_HEADS * 64, 3 * tiny_decoders.HIDDEN
+    assert load(artifact).cache_bytes(100) == 4 * (2 * 100 * cached + 2 * kept)
 
 
 def test_a_text_that_outgrows_its_angles_is_computed_again(tmp_path: Path) -> None:

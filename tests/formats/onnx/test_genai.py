@@ -94,8 +94,10 @@ def test_weights_are_shared_with_our_own_graph(tmp_path: Path) -> None:
     assert [value.name for value in graph.input][:2] == ["input_ids", "attention_mask"]
 
 
-def test_angles_that_depend_on_the_length_are_not_offered(tmp_path: Path) -> None:
-    source = tiny_decoders.make(tmp_path / "model", "phi3-longrope")
+@pytest.mark.parametrize("family", ["phi3-longrope", "lfm2"])
+def test_what_that_library_does_not_pass_is_not_offered(tmp_path: Path, family: str) -> None:
+    """The text's length, and what a convolution carries on."""
+    source = tiny_decoders.make(tmp_path / "model", family)
     graph = float_graph(source, tmp_path / "float")
     assert write_genai(graph, decoder(source), None) == []
     assert not (graph / GRAPH_FILE).exists()

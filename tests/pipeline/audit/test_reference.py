@@ -142,6 +142,16 @@ def test_layers_that_each_have_their_own_width(good: Path, tmp_path: Path) -> No
     assert outcome.detail == "700/768 feed-forward values, not 768"
 
 
+def test_layers_without_attention_have_no_heads(good: Path, tmp_path: Path) -> None:
+    path, counts = tmp_path / "m.gguf", np.array([0, 2, 0, 2, 2, 0], "<i4")
+    key = "llama.attention.head_count_kv"
+    changed(good, path, {key: MetaValue("array", counts, "int32")})
+    assert judge_structure(read_header(path), WREN)[0].passed
+    counts[1] = 4
+    changed(good, path, {key: MetaValue("array", counts, "int32")})
+    assert judge_structure(read_header(path), WREN)[0].detail == "2/4 key-value heads, not 2"
+
+
 def test_an_unknown_architecture_is_told(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

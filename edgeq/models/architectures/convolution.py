@@ -1,0 +1,39 @@
+"""Short convolutions: gated sums over a few positions, which some layers have for attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TAPS = ".conv.conv.weight"
+"""The ending of the name of a convolution's own weight, after its layer's."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The input becomes a gate, a second gate and a value; gate × value is convolved column by
+    column, and multiplied by the second gate.
+
+    taps: positions that a sum covers, its own the last of them. bias: of all three weights. layers:
+    those with a convolution in place of attention.
+    """
+
+    taps: int
+    bias: bool
+    layers: frozenset[int]
+
+    @property
+    def kept(self) -> int:
+        """Positions that a layer carries on to the next call."""
+        return self.taps - 1
+
+    def tensors(self, hidden: int) -> dict[str, tuple[int, ...]]:
+        """The weights by their names in a layer."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "conv.in_proj.weight": (3 * hidden, hidden),
+            "conv.conv.weight": (hidden, 1, self.taps),
+            "conv.out_proj.weight": (hidden, hidden),
+        }
+        if self.bias:
+            biases = {name.replace("weight", "bias"): (shapes[name][0],) for name in shapes}
+            shapes.update(biases)
+        return shapes
