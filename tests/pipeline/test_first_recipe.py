@@ -16,6 +16,7 @@ import onnx
 from edgeq.core.errors import InvalidInput
 from edgeq.core.tasks import IMAGE_CLASSIFICATION, TASKS, Task
 from edgeq.core.yamlfile import read_yaml
+from edgeq.measure.intervals import share_bounds
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
@@ -42,6 +43,25 @@ def test_a_language_models_recipe_is_planned_within_its_own_budgets(tmp_path: Pa
     for device in expected_everywhere(planned)[eight.name].values():
         assert device.memory.peak.high < peak
     assert {target.format for target in planned.recipe.targets} == {"gguf"}
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "samples"),
+    [
+        ("text-classification", "two hundred or more", 200),
+        ("image-classification", "two hundred or more", 200),
+        ("speech-recognition", "forty or more", 40),
+    ],
+)
+def test_as_many_samples_as_are_asked_for_can_prove_the_first_budget(
+    task: str, words: str, samples: int
+) -> None:
+    first = TASKS[task].first_recipe
+    assert first is not None
+    assert words in first.evaluation[1]
+    (budget,) = (line for line in first.budgets if "agreement" in line)
+    limit = float(budget.partition("agreement: ")[2].strip(" }"))
+    assert share_bounds(1.0, samples).low > limit
 
 
 def test_data_that_is_missing_is_named(tmp_path: Path) -> None:
