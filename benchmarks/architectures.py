@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py --library OTHER_ENVIRONMENT/bin/python FOLDER
 
-The other Python saves 56 models and what its transformers answers, except those it does not know;
+The other Python saves 57 models and what its transformers answers, except those it does not know;
 this one then exports each and prints the largest difference of a logit or of a token vector's mean,
 or the refusal.
 """
@@ -171,6 +171,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "lfm2-bias": (
         "Lfm2ForCausalLM",
         {**_DECODER, "conv_bias": True, "conv_L_cache": 4, "full_attn_idxs": [1]},
+    ),
+    "gpt-oss": (
+        "GptOssForCausalLM",
+        {
+            **{**_DECODER, "sliding_window": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
+            "rope_scaling": {
+                **{**_STRETCHED, "rope_type": "yarn", "truncate": False},
+                **{"beta_fast": 32.0, "beta_slow": 1.0},
+            },
+        },
     ),
     "gemma": ("GemmaForCausalLM", _DECODER),
     "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, **_EXPERTS, "norm_topk_prob": True}),

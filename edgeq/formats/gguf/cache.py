@@ -11,7 +11,7 @@ _STATE_BYTES = 4  # of a value that a convolution carries on
 _CELLS = 256  # llama.cpp allocates positions in multiples of this
 # One in how many layers attends to the whole text if a file names a window: facts about
 # llama.cpp's model definitions, which files do not contain.
-_FULL_EVERY = {"gemma2": 2, "gemma3": 6}
+_FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,8 @@ def _rope_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
         able = [name for name, family in FAMILIES.items() if rope.kind in family.llama_cpp.ropes]
         yield f"the rope_type {rope.kind} is supported only for {', '.join(able)}", other
     if rope.kind == "yarn" and (rope.low, rope.high, rope.rounded) != _YARN_BOUNDS:
-        yield f"its yarn rope has other bounds than {_YARN_BOUNDS[:2]}, rounded", other
+        bounds = f"{_YARN_BOUNDS[:2]}, rounded to whole columns"
+        yield f"its yarn rope has other bounds than {bounds}", "build this model for ONNX"
     if local is not None and local.kind != "default":
         yield f"its windowed layers have the rope_type {local.kind}", other
     if rope.kind == "yarn" and decoder.family in SCALED_BY_HIDDEN:

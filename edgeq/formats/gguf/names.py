@@ -19,6 +19,7 @@ _DECODER_LAYER = {
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "self_attn.sinks": "attn_sinks",
     "mlp.down_proj": "ffn_down",
 }
 _QKV = {f"self_attn.{name}_proj": f"attn_{name}" for name in ("q", "k", "v", "qkv")}
@@ -137,7 +138,7 @@ def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     norms = {
         known.norms.before_attention: "attn_norm",
         known.norms.after_attention: "post_attention_norm",
-        known.norms.before_feed_forward: "ffn_norm",
+        known.norms.before_feed_forward: known.llama_cpp.feed_forward_norm,
         known.norms.after_feed_forward: "post_ffw_norm",
     }
     named = {own: name for own, name in norms.items() if own is not None}

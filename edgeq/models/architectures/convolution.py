@@ -34,6 +34,6 @@ class Convolution:
             "conv.out_proj.weight": (hidden, hidden),
         }
         if self.bias:
-            biases = {name.replace("weight", "bias"): (shapes[name][0],) for name in shapes}
-            shapes.update(biases)
+            rows = {name: shape[0] for name, shape in shapes.items()}
+            shapes |= {f"{name.removesuffix('weight')}bias": (rows[name],) for name in rows}
         return shapes

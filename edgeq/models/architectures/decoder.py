@@ -60,6 +60,7 @@ class Decoder:
     by 1 + query_growth·log(1 + ⌊p / rope.original⌋). embedding_scale, residual_scale, logit_scale:
     factors of token vectors, of what a layer's parts add, and of logits. *_softcap: c in
     c·tanh(x/c), None without. norms: of a layer. norm_plus_one: they multiply by 1 + weight.
+    sinks: a number for each head that is in the softmax of its scores and attends to nothing.
     qk_norm: norm of queries and keys, over each head's columns or over all of them. fused_qkv: q,
     k, v are one tensor; fused_gate_up: gate and up are. experts, convolution: None without any.
     """
@@ -97,6 +98,7 @@ class Decoder:
     fused_gate_up: bool
     experts: Experts | None = None
     convolution: Convolution | None = None
+    sinks: bool = False
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Every weight, by its Hugging Face name, with its shape (outputs or tokens first)."""
@@ -169,6 +171,8 @@ class Decoder:
         if self.qk_norm:
             shapes["self_attn.q_norm.weight"] = (self.norm_width(self.heads),)
             shapes["self_attn.k_norm.weight"] = (self.norm_width(self.kv_heads),)
+        if self.sinks:
+            shapes["self_attn.sinks.weight"] = (self.heads,)
         for name, count in rows.items():
             shapes[f"self_attn.{name}.weight"] = (count, self.hidden)
             if self.qkv_bias:

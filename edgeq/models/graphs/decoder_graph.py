@@ -19,6 +19,7 @@ from edgeq.models.weights import Weights
 
 _OPSET = 21
 _IR_VERSION = 10
+_SINK_INPUT = 11  # of GroupQueryAttention
 _END = np.iinfo(np.int64).max
 
 _LARGEST_KEPT_WINDOW = 1024
@@ -221,6 +222,10 @@ class DecoderGraph:
         if decoder.attention_softcap is not None:
             attributes["softcap"] = decoder.attention_softcap
         inputs = [query, key, value, *past, positions.last, positions.total, *tables]
+        if decoder.sinks:
+            name = f"{stem}.sinks.weight"
+            inputs += [None] * (_SINK_INPUT - len(inputs))
+            inputs.append(self._writer.constant(name, self._vector(name)))
         attended = self._append(
             "GroupQueryAttention", inputs, attributes, domain=CONTRIB, outputs=3
         )
@@ -275,10 +280,28 @@ class DecoderGraph:
 
     def _mixture(self, stem: str, hidden: ir.Value, experts: Experts) -> ir.Value:
         def feed_forward(expert: int, rows: ir.Value) -> ir.Value:
-            return self._feed_forward(f"{stem}.experts.{expert}", rows)
+            own = f"{stem}.experts.{expert}"
+            if experts.limit is None:
+                return self._feed_forward(own, rows)
+            gate, up = (
+                self._linear(rows, f"{own}.{name}_proj", bias=experts.bias)
+                for name in ("gate", "up")
+            )
+            gated = self._limited(gate, up, experts.limit)
+            return self._linear(gated, f"{own}.down_proj", bias=experts.bias)
 
-        scores = self._linear(hidden, f"{stem}.gate", bias=False)
+        scores = self._linear(hidden, f"{stem}.gate", bias=experts.bias)
         return mixture(self._writer, experts, hidden, scores, feed_forward)
+
+    def _limited(self, gate: ir.Value, up: ir.Value, limit: float) -> ir.Value:
+        least, most, one = (
+            self._writer.constant("limit", np.array(number, np.float32))
+            for number in (-limit, limit, 1)
+        )
+        gate = self._append("Clip", [gate, None, most])
+        gate = self._append("QuickGelu", [gate], {"alpha": 1.702}, domain=CONTRIB)
+        up = self._append("Add", [self._append("Clip", [up, least, most]), one])
+        return self._append("Mul", [gate, up])
 
     def _feed_forward(self, stem: str, hidden: ir.Value) -> ir.Value:
         if self._decoder.fused_gate_up:
