@@ -69,7 +69,7 @@ def changed(source: Path, folder: Path, file: str, **changes: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"qwen3_5_text"}))
 def test_an_unknown_key_of_a_decoder_is_refused(family: str) -> None:
     if family == "ministral3":  # which transformers 4 does not know
         mistral = tiny_decoders.configuration("mistral", rope_scaling=tiny_decoders.YARN)

@@ -46,7 +46,10 @@ def read_rows(weights: Weights, decoder: Decoder | None, name: str) -> ReadRows:
     order = row_order(decoder, name)
     if order is not None:
         return _reordered(weights, name, order)
-    if decoder is not None and decoder.norm_plus_one and name.endswith("norm.weight"):
+    if name.endswith("linear_attn.A_log.weight"):
+        return lambda start, stop: -np.exp(weights.rows(name, start, stop))
+    gated = name.endswith("linear_attn.norm.weight")
+    if decoder and decoder.norm_plus_one and name.endswith("norm.weight") and not gated:
         return lambda start, stop: weights.rows(name, start, stop) + np.float32(1)
     return lambda start, stop: weights.rows(name, start, stop)
 

@@ -48,7 +48,7 @@ from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 _BYTES_AT_ONCE = 4 << 20
 # Added to a vector unchanged, or convolved: there are no kernels for quantized ones.
-_ALWAYS_FLOAT = ("token_types.weight", "shortconv.conv.weight")
+_ALWAYS_FLOAT = ("token_types.weight", "shortconv.conv.weight", "ssm_conv1d.weight")
 
 
 @dataclass(frozen=True)
