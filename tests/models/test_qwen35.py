@@ -20,12 +20,15 @@ from safetensors.torch import load_file, save_file
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.estimate.sizes import sizes_of_config
+from edgeq.formats.gguf.decide import GgufDecision
 from edgeq.formats.gguf.hyperparameters import decoder_hyperparameters
 from edgeq.formats.gguf.names import gguf_name, hugging_face_name
+from edgeq.formats.gguf.write import planned_bytes
 from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
+from edgeq.quantize.ggml.types import TYPES
 from tests.support import qwen35
 from tests.support.decoder_artifacts import float_graph
 from tests.support.gguf_artifacts import write_file
@@ -70,17 +73,49 @@ def test_llama_cpp_answers_as_the_original(made: Made, tmp_path: Path) -> None:
     from edgeq.formats.gguf.model import GgufLanguageModel, open_files
 
     path, ids, expected = made
-    config = json.loads((path / "config.json").read_text())
-    if config["linear_num_value_heads"] != config["linear_num_key_heads"]:
-        with pytest.raises(InvalidInput, match="6 heads of values share 2 of keys"):
-            decoder_hyperparameters(decoder_of(config, "x"), "x")
-        return
     model = open_files(write_file(path, tmp_path / "a.gguf", "F32"), None, threads=1)
     assert isinstance(model, GgufLanguageModel)
     assert np.abs(model.logits(ids) - expected).max() < WRONG
+    assert model.cache_bytes(model.context) == cache_of(path, model.context)
     model.prefill(ids[::-1])
     stepped = [model.prefill(ids[:1]), *(model.step(int(token)) for token in ids[1:40])]
     assert np.abs(np.stack(stepped) - expected[:40]).max() < WRONG
+
+
+def cache_of(path: Path, context: int) -> int:
+    sizes = sizes_of_config(json.loads((path / "config.json").read_text()), "x")
+    return int(sizes.cache_bytes(context, 4))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"linear_value_head_dim": 64}, "differ in width"),
+        (
+            {
+                "full_attention_interval": None,
+                "layer_types": ["full_attention", "linear_attention"] * 12,
+            },
+            "regularly spaced",
+        ),
+    ],
+)
+def test_what_llama_cpp_would_run_otherwise_is_refused(changes: dict[str, Any], what: str) -> None:
+    config = published(**changes)["text_config"]
+    with pytest.raises(InvalidInput, match=what):
+        decoder_hyperparameters(decoder_of(config, "x"), "x")
+
+
+def test_codes_in_blocks_that_heads_do_not_fill_are_refused(tmp_path: Path) -> None:
+    path, _ = qwen35.make(tmp_path / "model", value_heads=8, layers=4)
+    directory = read_directory(path, "x")
+    plain = GgufDecision(TYPES["F32"], "F32", "none", "", 0)
+    own = GgufDecision(TYPES["Q4_K"], "Q4_K", "gptq", "", 0)
+    decisions = dict.fromkeys(directory.tensors, plain)
+    assert planned_bytes(directory, decisions, mix="F32")
+    decisions["model.layers.0.linear_attn.out_proj.weight"] = own
+    with pytest.raises(InvalidInput, match="not whole blocks of 256"):
+        planned_bytes(directory, decisions, mix="Q4_K_M")
 
 
 def test_names_turn_back(made: Made) -> None:

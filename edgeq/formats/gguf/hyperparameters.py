@@ -171,9 +171,6 @@ def _interval(decoder: Decoder) -> int:
 
 def _delta_obstacles(decoder: Decoder, delta: Delta) -> Iterator[tuple[str, str]]:
     onnx = "build this model for ONNX"
-    if delta.key_heads != delta.value_heads:
-        heads = f"{delta.value_heads} heads of values share {delta.key_heads} of keys"
-        yield f"{heads}, for which llama.cpp has an order that edgeq does not write", onnx
     if delta.key_width != delta.value_width:
         yield "the heads of its keys and of its values differ in width", onnx
     if not _interval(decoder):

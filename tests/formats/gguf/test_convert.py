@@ -187,7 +187,11 @@ def test_codes_move_with_their_scales(tensor: QuantizedTensor, seed: int) -> Non
     order = np.random.default_rng(seed).permutation(len(tensor.codes))
     moved = reorder_codes(tensor, order)
     assert np.array_equal(moved.dequantize(), tensor.dequantize()[order])
-    assert reorder_codes(tensor, None) is tensor
+    assert np.array_equal(reorder_codes(tensor, None).dequantize(), tensor.dequantize())
+    blocks = np.random.default_rng(seed).permutation(tensor.scales.shape[1])
+    columns = (blocks[:, None] * 32 + np.arange(32)).reshape(-1)
+    moved = reorder_codes(tensor, order, columns)
+    assert np.array_equal(moved.dequantize(), tensor.dequantize()[order][:, columns])
 
 
 def test_rows_of_no_whole_blocks_and_other_number_format_are_not_packed() -> None:
