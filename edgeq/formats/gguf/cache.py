@@ -61,7 +61,7 @@ def cache_facts(header: Header) -> CacheFacts:
     both = int(fact("attention.key_length", width)) + int(fact("attention.value_length", width))
     every = _FULL_EVERY.get(architecture, 1)
     window = fact("attention.sliding_window") if every > 1 else None
-    every_attends = int(fact("full_attention_interval", 1))
+    every_attends = int(fact("full_attention_interval", 1)) or 1
     kv_heads = [n if (at + 1) % every_attends == 0 else 0 for at, n in enumerate(kv_heads)]
     return CacheFacts(
         values=tuple(count * both for count in kv_heads),

@@ -59,7 +59,8 @@ def _delta_rows(delta: Delta, name: str) -> NDArray[np.int64] | None:
     if part.startswith("in_proj_z.") or values is None:
         return values
     if part.startswith(("in_proj_qkv.", "conv1d.")):
-        return np.concatenate([np.arange(2 * delta.key), 2 * delta.key + values])
+        rows: NDArray[np.int64] = np.append(np.arange(2 * delta.key), 2 * delta.key + values)
+        return rows
     return None
 
 
