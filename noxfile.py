@@ -26,6 +26,8 @@ import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
+# Tests start hundreds of Pythons: modules are compiled once, not in each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _RECIPE = "recipes/minilm.yaml"
 _NOT_RUN = 3

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support.commands import run_edgeq
 from tests.support.properties import EXAMPLES
 from tests.support.tiers import mark_slow
 
@@ -84,8 +85,6 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def project(tiny: Path, tiny_store: Path) -> Project:
     """The small BERT's recipe, built once by the real command."""
-    from tests.support.tiny_bert import run_edgeq
-
     done = run_edgeq("build", "recipe.yaml", "--json", store=tiny_store, cwd=tiny.parent)
     assert done.returncode == 0, done.stderr
     artifacts = {item["name"]: item for item in json.loads(done.stdout)["artifacts"]}

@@ -53,7 +53,8 @@ from edgeq.report.page.gather import report_of
 from edgeq.report.page.write import write_page
 from edgeq.report.terminal import print_verdict
 from tests.support import toy_plugin
-from tests.support.tiny_bert import run_edgeq, write_recipe
+from tests.support.commands import run_edgeq
+from tests.support.tiny_bert import write_recipe
 
 # Three bits that onnxruntime's kernels read as four.
 INT3 = IntegerFormat("int3-b32", bits=3, group_size=32, stored_bits=4)

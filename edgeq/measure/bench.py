@@ -54,7 +54,7 @@ _AnyReply = TypeVar("_AnyReply", bound=Reply)
 class Bench:
     """Measures artifacts of one model in one place, together with `float_dir`, full precision.
 
-    `reference` is the quality reference: the original's recorded answers, or an artifact that
+    `reference` returns the quality reference: the original's recorded answers, or an artifact that
     answers here; by default `float_dir`. `folder` is an existing directory for scratch files that
     may be deleted after measuring, `workload` the work given to language models, `compute_units`
     the units that Core ML may use, on a Mac. `limits` are time budgets, by `Request`'s names:
@@ -74,12 +74,10 @@ class Bench:
         folder: Path,
         workload: Workload,
         compute_units: ComputeUnits | None = None,
-        reference: Path | None = None,
+        reference: Callable[[], Path] | None = None,
         limits: Mapping[str, float] | None = None,
     ) -> None:
         self._float_dir = float_dir
-        self._reference = reference or float_dir
-        self._reference_name = reference_name(self._reference)
         self._float = read_artifact(float_dir)
         self._place = place
         self._cpu = place.device().chip
@@ -90,12 +88,14 @@ class Bench:
         self._progress = progress
         self._folder = folder
         self._is_language = task_of(self._float.task).generates
+        if not self._is_language:  # data that do not fit are refused before the original runs
+            self._data = given_samples(evaluation, float_dir, self._float, folder)
+        self._reference = reference() if reference else float_dir
+        self._reference_name = reference_name(self._reference)
         if self._is_language:
             self._data = given_to_language_model(
                 evaluation, float_dir, self._float, workload, self._reference
             )
-        else:
-            self._data = given_samples(evaluation, float_dir, self._float, folder)
         self._float_outputs: Path | None = None
         self._choices: list[Any] | None = None
         self._float_memory: Memory | None = None

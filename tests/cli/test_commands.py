@@ -18,8 +18,7 @@ from edgeq.devices.catalogue import load_device
 from edgeq.pipeline.compare.encoders import EncoderComparison
 from tests.conftest import Project
 from tests.support import tiny_bert
-from tests.support.commands import Done, answered, for_a_person, refused
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import Done, answered, for_a_person, refused, run_edgeq
 
 FOREIGN = "pi5-8gb" if load_device("here").arch == "x86_64" else "x86-laptop-8gb"
 
@@ -166,8 +165,10 @@ def test_a_budget_that_nothing_keeps(project: Project, tmp_path: Path) -> None:
 
 
 def test_another_architecture_is_not_run(project: Project, checked: Any) -> None:
-    done = ask(project, "check", "recipe.yaml", "--device", FOREIGN, "--json")
+    elsewhere = ["--device", FOREIGN, "--artifact", "onnx-int4-b32"]
+    done = ask(project, "check", "recipe.yaml", *elsewhere, "--json")
     verdicts = answered(done, 3)["verdicts"]
+    assert [verdict["artifact"] for verdict in verdicts] == ["onnx-int4-b32"]
     for verdict in verdicts:
         hows = {line["budget"]: line["how"] for line in verdict["lines"]}
         assert hows == {
@@ -177,7 +178,7 @@ def test_another_architecture_is_not_run(project: Project, checked: Any) -> None
         }
         statuses = {line["budget"]: line["status"] for line in verdict["lines"]}
         assert statuses["device.memory"] == "not run"  # an estimate passes nothing
-    done = ask(project, "bundle", "recipe.yaml", "--device", FOREIGN, "--out", "foreign.zip")
+    done = ask(project, "bundle", "recipe.yaml", *elsewhere, "--out", "foreign.zip")
     assert "not run" in for_a_person(done, 3)
     assert not (project.folder / "foreign.zip").exists()
 
@@ -187,8 +188,9 @@ def test_a_device_may_be_a_file(project: Project, tmp_path: Path) -> None:
     device = tmp_path / "mine.yaml"
     device.write_text(text.replace(f"id: {FOREIGN}", "id: mine"))
     folder = variant(project, tmp_path / "p", ("[here]", f"[{device}]"))
-    verdicts = answered(ask(project, "check", "recipe.yaml", "--json", cwd=folder), 3)["verdicts"]
-    assert {verdict["device"] for verdict in verdicts} == {"mine"}
+    arguments = ["check", "recipe.yaml", "--artifact", "onnx-int4-b32", "--json"]
+    verdicts = answered(ask(project, *arguments, cwd=folder), 3)["verdicts"]
+    assert [verdict["device"] for verdict in verdicts] == ["mine"]
 
 
 # -- bundle and run

@@ -12,8 +12,7 @@ import pytest
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.recipe.json_schema import recipe_schema
-from tests.support.commands import answered, for_a_person
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import answered, for_a_person, run_edgeq
 
 COMMANDS = ("plan", "build", "check", "bundle", "run", "devices", "schema", "compare", "audit")
 

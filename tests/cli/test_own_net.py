@@ -14,8 +14,7 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 import edgeq
 from tests.support import onnx_models, samples, tiny_bert
-from tests.support.commands import Done, answered, for_a_person, refused
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import Done, answered, for_a_person, refused, run_edgeq
 
 NET = """\
 edgeq: 1

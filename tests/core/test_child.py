@@ -66,7 +66,7 @@ def require_untouched(trap: Path, *command: str, store: Path | None = None) -> s
 def test_no_module_of_the_working_directory_is_run(trap: Path, project: Project) -> None:
     artifact = next(Path(item["path"]) for item in project.artifacts.values())
     require_untouched(trap, *EDGEQ, "run", str(artifact), "a cat sat")
-    check = ["check", str(project.recipe), "--device", "here", "--json"]
+    check = ["check", str(project.recipe), "--device", "here", "--artifact", "onnx-int8-dynamic"]
     require_untouched(trap, *EDGEQ, *check, store=project.store)
 
 

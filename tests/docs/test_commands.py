@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from edgeq.recipe.load import load_recipe
+from tests.support.commands import Done, run_edgeq
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs" / "_hooks"))
@@ -113,13 +116,15 @@ def test_every_command_and_option_exists() -> None:
     wrong = []
     found = [*_in_fences(), *_in_sentences()]
     assert len(found) > 60
+    whole, in_part = commands.group().commands, commands.group().commands
+    for command in in_part.values():
+        for parameter in command.params:
+            parameter.required = False
     for written in found:
-        command = commands.group().commands.get(written.name)
+        command = (whole if written.is_whole else in_part).get(written.name)
         if command is None:
             wrong.append(f"{written.place}: there is no edgeq {written.name}")
             continue
-        for parameter in command.params:
-            parameter.required = parameter.required and written.is_whole
         try:
             command.make_context(written.name, list(written.arguments))
         except Exception as error:
@@ -173,14 +178,13 @@ class Room:
             tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" {what} "$@"\n', encoding="utf-8")
             tool.chmod(0o755)
         # No compiler is on the path, so no older CPU stands in: tests of their own do that.
-        self._env = {
-            **os.environ,
+        self._own = {
             "PATH": str(tools),
             "PYTHONPATH": str(ROOT),
-            "EDGEQ_STORE": str(folder / ".edgeq"),
             "NO_COLOR": "1",
+            "EDGEQ_REQUIRE": "",
         }
-        self._env.pop("EDGEQ_REQUIRE", None)
+        self._env = {**os.environ, "EDGEQ_STORE": str(folder / ".edgeq"), **self._own}
 
     def run(self, page: str) -> None:
         """Everything on a page that is to be run, in order, and the files that it writes."""
@@ -198,27 +202,53 @@ class Room:
                 self._run(fence)
 
     def _run(self, fence: Fence) -> None:
-        shell = ["/bin/sh", "-e", "-c", fence.body]
-        command = [sys.executable, "-c", fence.body] if fence.language == "python" else shell
-        done = subprocess.run(
-            command,
-            cwd=self._folder,
-            env=self._env,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            preexec_fn=_one_core,
-        )
+        lines = _of_edgeq_alone(fence)
+        with _one_core():
+            done = self._here(lines) if lines else self._apart(fence)
         said = done.stdout + done.stderr
         assert done.returncode == fence.status, f"{fence.place}\n{said}"
         absent = _not_printed(fence.printed, said)
         assert absent is None, f"{fence.place} shows {absent!r}, printed was\n{said}"
 
+    def _apart(self, fence: Fence) -> Done:
+        shell = ["/bin/sh", "-e", "-c", fence.body]
+        command = [sys.executable, "-c", fence.body] if fence.language == "python" else shell
+        return subprocess.run(
+            command, cwd=self._folder, env=self._env, capture_output=True, text=True, timeout=300
+        )
 
-def _one_core() -> None:
+    def _here(self, lines: list[list[str]]) -> Done:
+        """As a shell would with `-e`, without starting a Python for each command."""
+        said = ["", ""]
+        for words in lines:
+            store = self._folder / ".edgeq"
+            done = run_edgeq(*words[1:], store=store, cwd=self._folder, **self._own)
+            said = [said[0] + done.stdout, said[1] + done.stderr]
+            if done.returncode:
+                break
+        return Done(words, done.returncode, *said)
+
+
+def _of_edgeq_alone(fence: Fence) -> list[list[str]]:
+    """The words of each line, if every line is a command of edgeq that needs no shell."""
+    if fence.language == "python" or re.search(r"[|&;<>$*?~#`()]", fence.body):
+        return []
+    lines = [shlex.split(line) for line in fence.body.replace("\\\n", " ").splitlines() if line]
+    return lines if all(words[0] == "edgeq" for words in lines) else []
+
+
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
     """Threads that wait for each other on few cores would cost twice the time."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _without_figures(line: str) -> str:

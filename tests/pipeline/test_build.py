@@ -27,7 +27,7 @@ from edgeq.pipeline.build.build import Partly
 from edgeq.pipeline.check import workflow
 from tests.conftest import Project
 from tests.support import onnx_models, tiny_bert
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import COMMAND, run_edgeq
 
 NET = """\
 edgeq: 1
@@ -100,15 +100,8 @@ def in_the_making(store: Path) -> set[tuple[str, int]]:
 
 def start(folder: Path, store: Path) -> subprocess.Popen[bytes]:
     """A build in a session of its own, so that all it starts can be killed with it."""
-    command = [
-        sys.executable,
-        "-c",
-        "from edgeq.cli.main import main; main()",
-        "build",
-        "recipe.yaml",
-    ]
     return subprocess.Popen(
-        command,
+        [*COMMAND, "build", "recipe.yaml"],
         cwd=folder,
         env={**os.environ, "EDGEQ_STORE": str(store)},
         stdout=subprocess.DEVNULL,

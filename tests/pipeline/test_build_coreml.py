@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_bert
+from tests.support.commands import COMMAND, run_edgeq
 from tests.support.decoder_artifacts import WREN
 
 TEXT = """\
@@ -118,7 +121,7 @@ def test_an_overflow_stops_the_build_and_its_remedy_works_at_once(folder: Path) 
             weights[name] = weights[name] / np.float32(3e4)
     save_file(weights, folder / "tiny" / "model.safetensors", {"format": "pt"})
     recipe = tiny_bert.write_recipe(folder / "recipe.yaml", TEXT % ("float16", ""))
-    done = tiny_bert.run_edgeq("build", recipe, store=folder / "store", cwd=folder)
+    done = run_edgeq("build", recipe, store=folder / "store", cwd=folder)
     assert done.returncode == 2 and "recipe.yaml" in done.stderr
     told = " ".join(done.stderr.split())
     assert "makes infinity" in told and re.search(r"inputs: .*x -?[\d.e+]+ to ", told)
@@ -282,12 +285,13 @@ def test_nothing_unexplained_is_said(classifier: Path) -> None:
     folder = classifier.parent
     plain = IMAGE.replace("[float16, int8, int8-static, palette6]", "[float16, palette6]")
     recipe = tiny_bert.write_recipe(folder / "quiet.yaml", plain)
+    environment = {**os.environ, "EDGEQ_STORE": str(folder / "quiet"), "PYTHONWARNINGS": "always"}
     ask = functools.partial(
-        tiny_bert.run_edgeq, store=folder / "quiet", cwd=folder, PYTHONWARNINGS="always"
+        subprocess.run, cwd=folder, env=environment, capture_output=True, text=True
     )
-    done = ask("plan", recipe)
+    done = ask([*COMMAND, "plan", recipe])
     assert (done.returncode, done.stderr) == (0, "")
-    done = ask("build", recipe)
+    done = ask([*COMMAND, "build", recipe])
     said = [line for line in done.stderr.splitlines() if not re.match(r" *\d+ s  \w", line)]
     assert (done.returncode, said) == (0, [])
     assert done.stdout.startswith("artifact") and "arning" not in done.stdout

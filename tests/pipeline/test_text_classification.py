@@ -210,7 +210,7 @@ def test_a_classifier_as_sentence_encoder_is_told_its_task(mood: Mood) -> None:
 def test_a_label_that_the_model_does_not_know_is_refused(mood: Mood) -> None:
     folder = mood.recipe.parent
     (folder / "wrong.tsv").write_text("text\tlabel\nba be\tprais\n")
-    other = RECIPE.replace("evaluation.tsv", "wrong.tsv").replace("[float32, int8-dynamic]", "int8")
+    other = RECIPE.replace("evaluation.tsv", "wrong.tsv").replace(", int8-dynamic", "")
     with pytest.raises(InvalidInput, match="'prais' is not one of the model's") as raised:
         check_recipe(write_recipe(folder / "wrong.yaml", other), ["here"], False, quiet)
     assert raised.value.problems[0].remedy == "did you mean 'praise'?"

@@ -12,7 +12,7 @@ from edgeq.report.explain.measured import facts_of
 from edgeq.report.explain.piece import Piece, write
 from edgeq.report.explain.rules import problems
 from edgeq.report.page.record import Report, read_report
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import run_edgeq
 
 for _package in ("gguf", "xllamacpp", "jinja2", "vl_convert"):
     pytest.importorskip(_package, reason="the extras [gguf,report] are not installed")

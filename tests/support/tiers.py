@@ -84,6 +84,7 @@ RARE = (
     "pipeline/test_questions.py::test_a_verdict_counts_right_answers",
     "pipeline/test_recover.py::test_a_killed_training_goes_on_to_the_same_bytes",
     "pipeline/test_sequential.py::test_a_stopped_build_goes_on_with_the_same_codes",
+    "pipeline/test_sequential.py::test_no_gain_from_the_evaluation_text",
     "pipeline/test_text_classification.py::test_labels_of_several_at_a_time_have_a_threshold_each",
     "pipeline/test_whisper.py::test_a_verdict_counts_words",
     "places/test_limits.py::test_mapped_weights_thrash_instead_of_failing",

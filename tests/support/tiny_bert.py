@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -119,19 +116,3 @@ def write_recipe(path: Path, text: str = GOOD) -> Path:
     """A recipe file."""
     path.write_text(textwrap.dedent(text), encoding="utf-8")
     return path
-
-
-def run_edgeq(
-    *arguments: str | Path, store: Path, cwd: Path, timeout: float = 900, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """The real command in a process of its own, with `store` as its build store."""
-    command = [
-        sys.executable,
-        "-c",
-        "from edgeq.cli.main import main; main()",
-        *map(str, arguments),
-    ]
-    env = {**os.environ, "EDGEQ_STORE": str(store), **environment}
-    return subprocess.run(
-        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
-    )

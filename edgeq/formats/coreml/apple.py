@@ -35,7 +35,7 @@ class AppleBackend(Backend):
 
     def __init__(self, path: Path, units: str) -> None:
         """units: one of `ComputeUnits`. Raises NotComputed with Core ML's reason if it fails."""
-        tools = load_coremltools()
+        tools = load_coremltools(whole=True)
         self.interface = read_interface(path)
         self._path, self._tools, self._name = path, tools, units
         self._units = tools.ComputeUnit[units.upper()]

@@ -19,15 +19,17 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
+from edgeq.core.imports import without
 from edgeq.core.tasks import IMAGE_CLASSIFICATION, SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.folding import is_constant
-from edgeq.models.graphs.pooling import add_head, apply_head
+from edgeq.models.graphs.pooling import add_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
 from edgeq.models.graphs.source import first_line
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.image_directory import ImageDirectory
 from edgeq.models.onnx_session import open_session
+from edgeq.models.original.head import apply_head
 from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights
 
@@ -88,7 +90,8 @@ def export_images(model: ImageDirectory, destination: Path) -> None:
 def _export(model: ModelDirectory | ImageDirectory, exported: Path, task: Task) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with _quiet():
-        from optimum.exporters.onnx import onnx_export_from_model
+        with without("sklearn", "scipy"):
+            from optimum.exporters.onnx import onnx_export_from_model
 
         try:
             onnx_export_from_model(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Set
 
 import onnx
-import onnx_ir as ir
 
 _REQUIRED = onnx.defs.OpSchema.FormalParameterOption.Single
 
@@ -96,5 +95,7 @@ def _stored_bytes(tensor: onnx.TensorProto) -> int | None:
 
 
 def _needed_bytes(tensor: onnx.TensorProto) -> int:
+    import onnx_ir as ir  # loads sympy
+
     bits: int = math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth
     return math.ceil(bits / 8)

@@ -13,6 +13,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.terms import TextOrPair
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.original.head import apply_head
 from edgeq.models.original.network import open_network, versions
 from edgeq.models.original.tokenizer import OriginalTokenizer, is_in_words_of_5, open_tokenizer
 
@@ -94,8 +95,6 @@ class TransformersEncoder:
     def answer(self, text: TextOrPair) -> Floats:
         """float32 (1, dimension)."""
         import torch
-
-        from edgeq.models.graphs.pooling import apply_head
 
         parts = ([part] for part in self._parts(text))
         feed = self.tokenizer.opened(*parts, **self._cut, return_tensors="pt")

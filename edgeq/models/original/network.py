@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,11 +92,6 @@ def usual_names(directory: ModelDirectory | ImageDirectory) -> Iterator[Path]:
 def offline() -> None:
     """Keep transformers and its hub client offline; call it before they are imported."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
-
-
-def do_without(*packages: str) -> None:
-    """Hide packages from transformers, which imports what it finds: torch takes four seconds."""
-    sys.modules.update(dict.fromkeys(packages))  # type: ignore[arg-type]
 
 
 def refuse_misfits(

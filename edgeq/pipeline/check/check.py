@@ -100,10 +100,11 @@ def check(request: CheckRequest, place: Place, progress: Progress) -> list[Verdi
 
 def _bench(request: CheckRequest, place: Place, progress: Progress, folder: Path) -> Bench:
     here, given = place.device(), _bearable(request.evaluation, place)
+    recorded = request.reference
     return Bench(
         request.float_dir,
         given,
-        reference=request.reference(given) if request.reference and given else None,
+        reference=(lambda: recorded(given)) if recorded and given else None,
         place=place,
         effort="full" if request.full else "quick",
         progress=progress,

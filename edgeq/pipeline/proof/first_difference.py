@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.models.graphs.statistics import open_watched
 
 Array = npt.NDArray[Any]
 _PRODUCTS = ("MatMul", "FusedMatMul")
@@ -88,6 +86,8 @@ class FirstDifference:
         return seen
 
     def _in_graph(self, feed: Mapping[str, Array]) -> Iterator[tuple[str, _Seen]]:
+        from edgeq.models.graphs.statistics import open_watched  # only a failed proof needs onnx
+
         every = list(self._places())
         # Equal weights can be one constant of the graph, which has then no place of its own.
         read = Counter(weight for weight, _ in every)
@@ -104,6 +104,8 @@ class FirstDifference:
 
     def _places(self) -> Iterator[tuple[str, tuple[str, str]]]:
         """The graph's values before and after each weight, by the original's names of weights."""
+        import onnx_ir as ir
+
         known = [f"{name}.weight" for name, _ in self._network.named_modules()]
         for node in ir.load(self._graph / MODEL_FILE).graph:
             for at, value in enumerate(node.inputs):

@@ -15,9 +15,9 @@ from edgeq.core.artifact import ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.threads import default_threads
 from edgeq.formats.samples import fit
-from edgeq.models.graphs.pooling import apply_head
 from edgeq.models.graphs.source import first_line
 from edgeq.models.onnx_session import open_graph, open_session, version
+from edgeq.models.original.head import apply_head
 from edgeq.models.sentence_head import SentenceHead
 
 Array = npt.NDArray[Any]

@@ -12,13 +12,14 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.imports import do_without
 from edgeq.core.tasks import task_of
 from edgeq.formats.text import TextEncoder
 from edgeq.measure import arrays
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
 from edgeq.measure.worker import serve
 from edgeq.models.huggingface import TextFiles, read_text_files, with_dimension
-from edgeq.models.original.network import do_without, is_installed, offline
+from edgeq.models.original.network import is_installed, offline
 from edgeq.models.original.tokenizer import open_tokenizer
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, answers, made_up, open_original
 from edgeq.pipeline.proof.onnx_prove import prove_onnx

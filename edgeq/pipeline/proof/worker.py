@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from edgeq.core.imports import do_without
 from edgeq.measure.worker import serve
-from edgeq.models.original.network import do_without, offline
+from edgeq.models.original.network import offline
 from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
 
 _REQUESTS: TypeAdapter[ProofRequest | AnswersRequest] = TypeAdapter(ProofRequest | AnswersRequest)
@@ -19,7 +20,7 @@ def perform(given: bytes) -> dict[str, Any]:
     offline()
     request = _REQUESTS.validate_json(given)
     if not (request.directory / "modules.json").is_file():
-        do_without("sklearn")  # sentence-transformers needs it
+        do_without("sklearn", "scipy")  # sentence-transformers needs them
     if isinstance(request, ProofRequest):
         from edgeq.pipeline.proof.prove import prove
 

@@ -37,6 +37,7 @@ from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.recipe.budgets import Workload
 from tests.support import tiny_bert
 from tests.support.bundles import unchecked_bundle
+from tests.support.commands import run_edgeq
 from tests.support.coreml_artifacts import coreml_decoder_artifact
 from tests.support.decoder_artifacts import WREN, decoder_artifact, float_graph, nearest_codes
 
@@ -66,7 +67,7 @@ class Pair:
 def encoders(tiny: Path, tiny_store: Path) -> Pair:
     (tiny.parent / "coreml.yaml").write_text(RECIPE)
     store = tiny_store
-    done = tiny_bert.run_edgeq("build", "coreml.yaml", "--json", store=store, cwd=tiny.parent)
+    done = run_edgeq("build", "coreml.yaml", "--json", store=store, cwd=tiny.parent)
     assert done.returncode == 0, done.stderr
     paths = [Path(item["path"]) for item in json.loads(done.stdout)["artifacts"]]
     made = {read_record(path).format: path for path in paths}

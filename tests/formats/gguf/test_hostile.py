@@ -18,10 +18,9 @@ from edgeq.formats.gguf.header import MetaValue
 from edgeq.pipeline.audit.run import audit
 from tests.formats.gguf.test_header import DAMAGED
 from tests.support.audited import changed
-from tests.support.commands import refused
+from tests.support.commands import refused, run_edgeq
 from tests.support.gguf_artifacts import WREN, write_file
 from tests.support.gguf_files import array, gguf, pair, string, tensor, valid, write
-from tests.support.tiny_bert import run_edgeq
 
 MIB = 1 << 20
 SLACK = 12 * MIB  # what the command itself needs, whatever the file

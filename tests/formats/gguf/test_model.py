@@ -37,6 +37,7 @@ from edgeq.quantize.ggml.llama_api import library
 from edgeq.recipe.budgets import Workload
 from tests.support import tiny_bert, tiny_decoders
 from tests.support.bundles import unchecked_bundle
+from tests.support.commands import Done, run_edgeq
 from tests.support.gguf_artifacts import WREN, gguf_artifact, write_file
 
 REPOSITORY = Path(__file__).parents[3]
@@ -490,17 +491,8 @@ def test_ids_of_no_token_never_reach_the_library(wren: GgufLanguageModel, token:
             verb(token)
 
 
-def edgeq_run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgeq", "run", *map(str, arguments)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def edgeq_run(*arguments: str | Path) -> Done:
+    return run_edgeq("run", *arguments, store=REPOSITORY / "none", cwd=REPOSITORY)
 
 
 def test_the_command_line_continues_a_prompt(small: Path) -> None:

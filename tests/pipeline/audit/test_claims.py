@@ -24,8 +24,7 @@ from edgeq.pipeline.audit.values import look
 from edgeq.quantize.ggml.mixes import MIXES, file_type
 from edgeq.quantize.ggml.types import TYPES, nbytes
 from tests.support.audited import FILE_TYPE, TEXT, WEIGHTS, WREN, changed, what_matters
-from tests.support.commands import answered, for_a_person
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import answered, for_a_person, run_edgeq
 
 
 def test_a_sound_file(good: Path, tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.pipeline.audit.run import audit
 from tests.support.audited import TEXT, WREN
-from tests.support.commands import refused
-from tests.support.tiny_bert import run_edgeq
+from tests.support.commands import refused, run_edgeq
 
 
 def test_what_is_asked_wrongly_is_refused(good: Path, tmp_path: Path) -> None:
