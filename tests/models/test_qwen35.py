@@ -23,14 +23,15 @@ from edgeq.estimate.sizes import sizes_of_config
 from edgeq.formats.gguf.decide import GgufDecision
 from edgeq.formats.gguf.hyperparameters import decoder_hyperparameters
 from edgeq.formats.gguf.names import gguf_name, hugging_face_name
-from edgeq.formats.gguf.write import planned_bytes
+from edgeq.formats.gguf.write import planned_bytes, write_gguf_model
+from edgeq.formats.onnx.write import write_codes
 from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.ggml.types import TYPES
 from tests.support import qwen35
-from tests.support.decoder_artifacts import float_graph
+from tests.support.decoder_artifacts import decide_on, float_graph, nearest_codes
 from tests.support.gguf_artifacts import write_file
 
 WRONG = 2e-4  # of logits up to 6; transformers' two ways to compute the rule differ by half of it
@@ -80,6 +81,36 @@ def test_llama_cpp_answers_as_the_original(made: Made, tmp_path: Path) -> None:
     model.prefill(ids[::-1])
     stepped = [model.prefill(ids[:1]), *(model.step(int(token)) for token in ids[1:40])]
     assert np.abs(np.stack(stepped) - expected[:40]).max() < WRONG
+
+
+def test_the_same_codes_answer_alike_in_both_formats(made: Made, tmp_path: Path) -> None:
+    """Columns of shared heads move with their scales. Both runtimes round inputs to 8 bits, which a
+    random model's memory magnifies; heads at other places would leave nothing alike.
+    """
+    pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+    from edgeq.formats.gguf.model import GgufLanguageModel, open_files
+
+    path, ids, expected = made
+    graph, written = float_graph(path, tmp_path / "float"), tmp_path / "int8"
+    decoder = decoder_of(json.loads((path / "config.json").read_text()), str(path))
+    codes = nearest_codes(graph, "int8-b32")
+    assert any("linear_attn.out_proj" in name for name in codes)
+    written.mkdir()
+    write_codes(graph, written, decide_on("int8-b32"), codes)
+    feed = decoder_feeds(decoder, [ids.tolist()])[0]
+    onnx = open_session(written / MODEL_FILE, threads=1).run(["logits"], dict(feed))[0][0]
+    directory = read_directory(path, "x")
+    kept = {name: GgufDecision(TYPES["F32"], "F32", "none", "", 0) for name in directory.tensors}
+    rounded = dict.fromkeys(codes, GgufDecision(TYPES["Q8_0"], "int8-b32", "nearest", "", 0))
+    file = tmp_path / "a.gguf"
+    write_gguf_model(
+        directory, file, {**kept, **rounded}, codes, None, mix="int8-b32", progress=str
+    )
+    model = open_files(file, None, threads=1)
+    assert isinstance(model, GgufLanguageModel)
+    scale = np.abs(expected).mean()
+    assert np.abs(onnx - expected).mean() < 0.2 * scale
+    assert np.abs(model.logits(ids) - onnx).mean() < 0.2 * scale
 
 
 def cache_of(path: Path, context: int) -> int:
