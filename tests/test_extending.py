@@ -53,7 +53,7 @@ from edgeq.report.page.gather import report_of
 from edgeq.report.page.write import write_page
 from edgeq.report.terminal import print_verdict
 from tests.support import toy_plugin
-from tests.support.commands import run_edgeq
+from tests.support.commands import start_edgeq
 from tests.support.tiny_bert import write_recipe
 
 # Three bits that onnxruntime's kernels read as four.
@@ -428,7 +428,7 @@ def install(folder: Path, entry: str) -> None:
 )
 def test_an_installed_package_is_found(tmp_path: Path, entry: str, status: int, said: str) -> None:
     install(tmp_path / "site", entry)
-    done = run_edgeq(
+    done = start_edgeq(
         "schema", store=tmp_path / "store", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site")
     )
     assert done.returncode == status, done.stderr

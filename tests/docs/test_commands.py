@@ -178,13 +178,9 @@ class Room:
             tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" {what} "$@"\n', encoding="utf-8")
             tool.chmod(0o755)
         # No compiler is on the path, so no older CPU stands in: tests of their own do that.
-        self._own = {
-            "PATH": str(tools),
-            "PYTHONPATH": str(ROOT),
-            "NO_COLOR": "1",
-            "EDGEQ_REQUIRE": "",
-        }
-        self._env = {**os.environ, "EDGEQ_STORE": str(folder / ".edgeq"), **self._own}
+        self._own = {"PATH": str(tools), "NO_COLOR": "1", "EDGEQ_REQUIRE": ""}
+        store = str(folder / ".edgeq")
+        self._env = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEQ_STORE": store, **self._own}
 
     def run(self, page: str) -> None:
         """Everything on a page that is to be run, in order, and the files that it writes."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,7 +29,7 @@ from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_bert
-from tests.support.commands import COMMAND, run_edgeq
+from tests.support.commands import run_edgeq, start_edgeq
 from tests.support.decoder_artifacts import WREN
 
 TEXT = """\
@@ -285,13 +283,12 @@ def test_nothing_unexplained_is_said(classifier: Path) -> None:
     folder = classifier.parent
     plain = IMAGE.replace("[float16, int8, int8-static, palette6]", "[float16, palette6]")
     recipe = tiny_bert.write_recipe(folder / "quiet.yaml", plain)
-    environment = {**os.environ, "EDGEQ_STORE": str(folder / "quiet"), "PYTHONWARNINGS": "always"}
     ask = functools.partial(
-        subprocess.run, cwd=folder, env=environment, capture_output=True, text=True
+        start_edgeq, store=folder / "quiet", cwd=folder, PYTHONWARNINGS="always"
     )
-    done = ask([*COMMAND, "plan", recipe])
+    done = ask("plan", recipe)
     assert (done.returncode, done.stderr) == (0, "")
-    done = ask([*COMMAND, "build", recipe])
+    done = ask("build", recipe)
     said = [line for line in done.stderr.splitlines() if not re.match(r" *\d+ s  \w", line)]
     assert (done.returncode, said) == (0, [])
     assert done.stdout.startswith("artifact") and "arning" not in done.stdout

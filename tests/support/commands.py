@@ -26,6 +26,7 @@ def run_edgeq(*arguments: str | Path, store: Path, cwd: Path, **environment: str
     """
     from edgeq.cli.main import main
 
+    assert not any(name.startswith("PYTHON") for name in environment), "read at the start alone"
     words = ["edgeq", *map(str, arguments)]
     variables = {**os.environ, "EDGEQ_STORE": str(store), **environment}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -40,6 +41,17 @@ def run_edgeq(*arguments: str | Path, store: Path, cwd: Path, **environment: str
             said.append(file.read().decode())
     assert isinstance(status, int)
     return Done(words, status, *said)
+
+
+def start_edgeq(*arguments: str | Path, store: Path, cwd: Path, **environment: str) -> Done:
+    """The same in a process of its own, which reads Python's variables and imports everything."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "EDGEQ_STORE": str(store), **environment},
+        capture_output=True,
+        text=True,
+    )
 
 
 @contextlib.contextmanager
