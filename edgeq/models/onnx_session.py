@@ -52,7 +52,7 @@ CURES: dict[Arch, dict[str, str]] = {
 }
 """Configuration entries that make kernels of an architecture exact, see `session_settings`."""
 _LONGEST_REASON = 300  # letters of what onnxruntime says
-_ERROR = 3  # onnxruntime's severity: warnings about its own fallbacks do not help a caller
+_FATAL = 4  # onnxruntime's severity: errors come as exceptions, and warnings help no caller
 _ARENA_STEP = 64 * 1024  # bytes; onnxruntime's own steps of 1 and 2 MiB are left half empty
 _LONG_GRAPH = 1 << 19  # bytes without weights; 28 layers of a dense model take 156 KB
 _EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where they can be folded
@@ -205,7 +205,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERROR
+    options.log_severity_level = _FATAL
     # A pattern reserves one block for all activations of a shape, and texts have many shapes.
     options.enable_mem_pattern = False
     return options

@@ -120,6 +120,8 @@ def _modules(path: Path, where: str) -> dict[str, str]:
         kind = module["type"].rsplit(".", 1)[-1]
         if not module["type"].startswith("sentence_transformers."):
             raise _unsupported(path, where, f"{module['type']}, custom Python code")
+        if kind == "Dropout":
+            continue  # it acts in training alone
         if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
             raise _unsupported(path, where, kind)
         if kind != "Transformer" and "Transformer" not in found:

@@ -113,7 +113,7 @@ def ids(directory: Path) -> list[list[int]]:
 PROMPTS = {"query": "be da: ", "passage": ""}
 HEADS: dict[str, Callable[[], dict[str, Any]]] = {
     "mean": lambda: {
-        "behind": [modules.Normalize()],
+        "behind": [modules.Dropout(0.5), modules.Normalize()],
         "prompts": PROMPTS,
         "default_prompt_name": "query",
     },

@@ -133,3 +133,15 @@ def test_a_product_looks_nothing_up(tmp_path: Path) -> None:
     weights = {weight.name: weight for weight in find_weights(ir.load(folder / "model.onnx"))}
     assert looked_up(weights["table"]) == "rows"
     assert looked_up(weights["matrix"]) is None
+
+
+def test_a_graph_for_texts_of_one_length_is_given_whole_texts(tmp_path: Path) -> None:
+    folder, matrix = graph(tmp_path, "answers")
+    model = onnx.load(folder / "model.onnx")
+    places = np.ones((1, 300, OUTPUTS), np.float32)  # of a position table, say
+    model.graph.initializer.append(numpy_helper.from_array(places, "places"))
+    model.graph.node[1].output[0] = "products"
+    model.graph.node.append(helper.make_node("Add", ["products", "places"], ["answers"]))
+    onnx.save(model, folder / "model.onnx")
+    wanted = matrix @ matrix.T / OUTPUTS
+    assert np.abs(seen_by(folder) - wanted).max() < 0.1 * np.abs(wanted).max()

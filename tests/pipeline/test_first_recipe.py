@@ -62,8 +62,22 @@ def test_an_onnx_file_is_found_from_the_recipes_directory(
     document = read_yaml(written.path)
     assert document.data["model"] == {"source": "../my models/net: 1.onnx", "task": "tensor"}
     assert document.data["name"] == "net-1"
+    # What int8 leaves in float, convolutions, is most of it.
+    assert document.data["quantize"] == {"default": ["int8-static"]}
     with pytest.raises(InvalidInput, match=r"calibration\.npz"):
         make_plan(written.path)
+
+
+def test_the_directory_of_an_exported_model_stands_for_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my-net").mkdir()
+    onnx_models.product(Path("my-net", "model.onnx"), 0, 256, 192)
+    written = write_first_recipe("my-net", ["here"])
+    document = read_yaml(written.path)
+    assert written.path.name == "my-net.yaml"
+    assert document.data["model"] == {"source": "./my-net/model.onnx", "task": "tensor"}
 
 
 def test_a_net_of_convolutions_alone_gets_the_variant_that_quantizes_it(tmp_path: Path) -> None:

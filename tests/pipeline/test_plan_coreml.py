@@ -111,21 +111,7 @@ def test_advice_is_for_coded_activations_alone() -> None:
     assert activations_advice(PRESETS["int4-b32"]) is None
 
 
-def test_numbers_beyond_float16_and_small_weights_are_told(tmp_path: Path) -> None:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])
-    rng = np.random.default_rng(0)
-    stored = {"first": rng.normal(size=(8, 64)), "last": rng.normal(size=(64, 64))}
-    nodes = [
-        helper.make_node("MatMul", ["x", "first"], ["a"], name="/a"),
-        helper.make_node("Exp", ["a"], ["b"], name="/head/Exp"),
-        helper.make_node("MatMul", ["b", "last"], ["y"], name="/y"),
-    ]
-    constants = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in stored.items()]
-    graph = helper.make_graph(nodes, "net", [x], [y], constants)
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "net.onnx")
-    text = """\
+NET = """\
 edgeq: 1
 name: net
 model: {source: net.onnx, task: tensor}
@@ -133,12 +119,47 @@ quantize: {default: [float16]}
 coreml: {float32: []}
 targets: [{format: coreml, devices: [iphone-15-pro]}]
 """
-    recipe = tiny_bert.write_recipe(tmp_path / "recipe.yaml", text)
+
+
+def net(folder: Path, middle: str) -> None:
+    """Two products with an operator between them."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])
+    rng = np.random.default_rng(0)
+    stored = {"first": rng.normal(size=(8, 64)), "last": rng.normal(size=(64, 64))}
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"], name="/a"),
+        helper.make_node(middle, ["a"], ["b"], name=f"/head/{middle}"),
+        helper.make_node("MatMul", ["b", "last"], ["y"], name="/y"),
+    ]
+    constants = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in stored.items()]
+    graph = helper.make_graph(nodes, "net", [x], [y], constants)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "net.onnx")
+
+
+def test_numbers_beyond_float16_and_small_weights_are_told(tmp_path: Path) -> None:
+    net(tmp_path, "Exp")
+    recipe = tiny_bert.write_recipe(tmp_path / "recipe.yaml", NET)
     (artifact,) = make_plan(recipe).plan.artifacts
     said = "\n".join(artifact.advice)
     assert "float16 cannot hold results Exp above 11" in said
     assert 'coreml: {float32: ["head_Exp"]}' in said
     assert "1 weight of fewer than 4096 values stay float, 512 values in all: first" in said
-    tiny_bert.write_recipe(recipe, text.replace("float32: []", 'float32: ["head_Exp"]'))
+    tiny_bert.write_recipe(recipe, NET.replace("float32: []", 'float32: ["head_Exp"]'))
     (artifact,) = make_plan(recipe).plan.artifacts
     assert "float16 cannot hold" not in "\n".join(artifact.advice)
+
+
+@pytest.mark.parametrize(
+    ("format", "device"), [("coreml", "iphone-15-pro"), ("coreai", "iphone-15-pro-ios27")]
+)
+def test_operators_that_are_not_written_are_refused_before_a_build(
+    tmp_path: Path, format: str, device: str
+) -> None:
+    net(tmp_path, "Det")
+    target = f"{{format: {format}, devices: [{device}]}}"
+    text = NET.replace("{format: coreml, devices: [iphone-15-pro]}", target)
+    recipe = tiny_bert.write_recipe(tmp_path / "recipe.yaml", text)
+    with pytest.raises(InvalidInput, match=r"net\.onnx: .*these operators for Core .*: Det"):
+        make_plan(recipe)

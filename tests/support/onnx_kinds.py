@@ -359,6 +359,32 @@ def scan_reads_from_outside() -> Any:
     return made, {"x": RNG.standard_normal((5, 1, 64)).astype(np.float32)}
 
 
+@kind
+def loop_fills_a_sequence() -> Any:
+    """As an exporter writes a bag of looked-up rows: the body does not say what it takes."""
+    body = _body(
+        [
+            helper.make_node("Gather", ["rows", "i"], ["row"], axis=0),
+            helper.make_node("Unsqueeze", ["row", "first"], ["line"]),
+            helper.make_node("SequenceInsert", ["so_far", "line"], ["more"]),
+            helper.make_node("Identity", ["go_on"], ["goes_on"]),
+        ],
+        "body",
+        [value("i", [], TensorProto.INT64), value("go_on", [], TensorProto.BOOL)],
+        [value("goes_on", [], TensorProto.BOOL)],
+    )
+    body.input.append(onnx.ValueInfoProto(name="so_far"))
+    body.output.append(onnx.ValueInfoProto(name="more"))
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["rows"], "product"),
+        helper.make_node("SequenceEmpty", [], ["none"]),
+        helper.make_node("Loop", ["count", "", "none"], ["all"], "loop", body=body),
+        helper.make_node("ConcatFromSequence", ["all"], ["y"], axis=0),
+    ]
+    constants = {"w": floats(64, 96), "count": np.array(4), "first": np.array([0])}
+    return model(nodes, [value("x", [5, 64])], [value("y", [4, 96])], constants), rows()
+
+
 def _convolution(after: list[Any], constants: dict[str, np.ndarray], conv: list[str]) -> Any:
     nodes = [helper.make_node("Conv", conv, ["a"], "conv"), *after]
     stored = {"w": floats(32, 16, 3, 3) / 4, **constants}

@@ -32,11 +32,18 @@ class AppleFormat(FileFormat):
         unwritten = {
             "mixtures of experts": decoder and decoder.experts,
             "layers with a convolution": decoder and decoder.convolution,
+            "layers with linear attention": decoder and decoder.delta,
         }
         for name, found in unwritten.items():
             if found is not None:
                 what = f"{name} cannot be written as {self.title}"
                 raise InvalidInput(Problem(f"targets: {self.name}", what, "target gguf or onnx"))
+        if model.weights is not None:  # of a graph, not of a directory
+            from edgeq.formats.apple.unsupported import refuse_unsupported
+            from edgeq.models.graphs.imported import read_onnx
+
+            path = model.located.path
+            refuse_unsupported(read_onnx(path), self.title, path.name)
         return ()
 
     def plan_tensors(

@@ -8,7 +8,7 @@ codes use. Values that do not depend on an input are computed here and become co
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,13 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
         return handler
 
     return register
+
+
+def unsupported(operators: Iterable[str], title: str, where: str) -> Problem:
+    """The problem of operators without a handler. title: of the file format."""
+    names = ", ".join(sorted(operators))
+    what = f"edgeq does not support these operators for {title}: {names}"
+    return Problem(where, what, "target another format")
 
 
 def graph_inputs(model: ir.Model, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> list[Input]:
@@ -178,9 +185,7 @@ class Translator:
                 what = f"{node.op_type} has one result here, and the graph reads others"
                 raise InvalidInput(Problem(str(node.name), what, "target another format"))
         if self._unknown:
-            names = ", ".join(sorted(self._unknown))
-            what = f"edgeq does not support these operators for {self.writer.title}: {names}"
-            raise InvalidInput(Problem(MODEL_FILE, what, "target another format"))
+            raise InvalidInput(unsupported(self._unknown, self.writer.title, MODEL_FILE))
         return {v.name or "": self._variable(v.name or "") for v in self._model.graph.outputs}
 
     def known(self, value: Value) -> Array | None:

@@ -6,17 +6,7 @@ from dataclasses import dataclass
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
-from edgeq.formats.apple import (  # noqa: F401  (they register)
-    activations,
-    einsum,
-    filling,
-    indexing,
-    layers,
-    operators,
-    pictures,
-    recurrent,
-    regions,
-)
+from edgeq.formats.apple import handlers  # noqa: F401  (they register)
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.graphs.decoder_onnx import check_weights
 from edgeq.models.graphs.decoder_rope import Rotations, depends_on_length, rotations

@@ -16,6 +16,9 @@ CONTRIB = "com.microsoft"
 # Constants below this stay in the graph file, such as shapes and axes.
 _EXTERNAL_FROM_BYTES = 1024
 _ALIGNMENT = 64
+_MAKE_SEQUENCES = frozenset(
+    f"Sequence{what}" for what in ("Empty", "Construct", "Insert", "Erase", "Map")
+) | {"SplitToSequence"}
 _SAME_BYTES = "edgeq.same_bytes"  # key of ir.Value.meta: the value that owns the bytes
 
 
@@ -103,6 +106,20 @@ class GraphWriter:
         self._model.graph.append(node)
         return node.outputs[0]
 
+    def append_all(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any],
+        outputs: int,
+        *,
+        domain: str = "",
+    ) -> Sequence[ir.Value]:
+        """The same; returns all its outputs."""
+        node = self._node(operator, inputs, attributes, domain, outputs, None)
+        self._model.graph.append(node)
+        return node.outputs
+
     def replace(
         self,
         node: ir.Node,
@@ -154,6 +171,12 @@ class GraphWriter:
         return free_name(name, self._taken)
 
 
+def bodies(node: ir.Node) -> list[ir.Graph]:
+    """The graphs inside a node: branches and bodies of loops."""
+    graphs = (a for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH)
+    return [attribute.as_graph() for attribute in graphs]
+
+
 def infer_shapes(model: ir.Model) -> None:
     """Give values without a shape theirs, where onnx can tell."""
     inference = passes.ShapeInferencePass(strict_mode=False)
@@ -161,6 +184,29 @@ def infer_shapes(model: ir.Model) -> None:
     logger.disabled = True  # it logs a stack trace if onnx cannot tell; nothing is changed then
     inference(model)
     logger.disabled = False
+    for value in _sequences(model.graph, set()):
+        if not isinstance(value.type, ir.SequenceType):
+            value.type = value.shape = None  # taken for one of its tensors; no file need say more
+
+
+def _sequences(graph: ir.Graph, known: set[ir.Value]) -> set[ir.Value]:
+    """Values that are sequences of tensors; known: those of the graphs around this one."""
+    for node in graph:
+        passed_on = [(node.inputs[0], node.outputs[0])] if node.op_type == "Identity" else []
+        for body in bodies(node):
+            if node.op_type == "Loop":  # of a count and a condition, then of what is carried on
+                known |= {
+                    mine
+                    for mine, at in zip(body.inputs[2:], node.inputs[2:], strict=True)
+                    if at in known
+                }
+            _sequences(body, known)
+            carried = body.outputs[1:] if node.op_type == "Loop" else body.outputs
+            passed_on += zip(carried, node.outputs, strict=False)
+        known |= {to for source, to in passed_on if source in known}
+        if node.op_type in _MAKE_SEQUENCES:
+            known.add(node.outputs[0])
+    return known
 
 
 def save_model(model: ir.Model, path: Path) -> None:
