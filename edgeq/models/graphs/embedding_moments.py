@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.sampling import spread
 from edgeq.core.temporary import TemporaryFolder
-from edgeq.models.graphs.pieces import Array, Piece, Pieces, Samples
+from edgeq.models.graphs.pieces import CACHE_OUTPUT, Array, Piece, Pieces, Samples
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.methods import Statistics
 from edgeq.quantize.methods.objective import Moments
@@ -38,7 +38,6 @@ _SHARE = 0.05  # perturbation of columns, as a fraction of the rows' root mean s
 _DRAWN = 16  # outputs sampled per place
 _BYTES_AT_ONCE = 1 << 28  # bytes of weights in a piece of the graph
 _PREDICTIONS = "logits"
-_CACHE_OUTPUT = "present."
 
 
 def looked_up(weight: Weight) -> str | None:
@@ -138,7 +137,7 @@ def _each_response(
             samples.advance(piece, {})
             samples.drop()
     names = [value.name or "" for value in model.graph.outputs]
-    outputs = [each for each in names if not each.startswith(_CACHE_OUTPUT)]
+    outputs = [each for each in names if not each.startswith(CACHE_OUTPUT)]
     answers = _answers(pieces, samples, outputs)
     for _ in windows:
         yield _curvature(answers, outputs, probes)

@@ -10,14 +10,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.models.graphs.pieces import Array, Piece, Pieces
+from edgeq.models.graphs.pieces import CACHE_OUTPUT, Array, Piece, Pieces
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 # Tensors between pieces are kept for every sample; more pieces have diminishing returns.
 _PIECES = 12
-_CACHE_OUTPUT = "present."
 
 
 class Chain:
@@ -31,7 +30,7 @@ class Chain:
         found = [weight for weight in find_weights(model) if not weight.stored]
         self.weights: dict[str, Weight] = {w.name: w for w in found if w.name in given}
         names = [value.name or "" for value in model.graph.outputs]
-        self.outputs = tuple(name for name in names if not name.startswith(_CACHE_OUTPUT))
+        self.outputs = tuple(name for name in names if not name.startswith(CACHE_OUTPUT))
         self._feeds = feeds
         self._pieces: list[Piece] = []
         self._states: list[list[dict[str, Array]]] = [[dict(feed) for feed in feeds]]
