@@ -37,7 +37,7 @@ FAMILIES: dict[str, Family] = {
 }
 """By `model_type` in config.json."""
 
-_ATTENTION = {"full_attention", "sliding_attention", "attention"}
+_OPERATORS = {"full_attention", "sliding_attention", "attention", "linear_attention", "conv"}
 
 __all__ = (
     "DEFAULT_CONTEXT",
@@ -82,5 +82,5 @@ def _lacking(config: Mapping[str, Any]) -> str:
     """The operators that no exporter has, as far as the configuration names them."""
     kinds = config.get("layer_types")
     named = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
-    found = [f"layers of {kind!r}" for kind in sorted(named - _ATTENTION)[:3]]
+    found = [f"layers of {kind!r}" for kind in sorted(named - _OPERATORS)[:3]]
     return f": there is no operator for {' and '.join(found)}" if found else ""
