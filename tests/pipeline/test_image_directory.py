@@ -207,6 +207,7 @@ def test_every_preset_of_a_directory_is_estimated(directories: Directories) -> N
     weights = (directories.root / "vit" / "model.safetensors").stat().st_size
     assert sizes["float32"] == pytest.approx(weights, rel=0.1)
     assert sizes["int8-dynamic"] < 0.5 * sizes["float32"]
+    assert {one.loss for one in answer.candidates} == {None}
     assert answer.next_step == (f"edgeq new {directories.root / 'vit'} --device pixel-8",)
 
 

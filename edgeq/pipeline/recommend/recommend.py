@@ -114,6 +114,8 @@ def recommend_model(
     candidates = tuple(
         _candidate(contents, device, limits, positions or 0, bandwidth) for contents in offered
     )
+    if use is None:  # published losses are of texts
+        candidates = tuple(one.model_copy(update={"loss": None}) for one in candidates)
     chosen, reason = recommend(candidates, use, limits)
     return Answer(
         model=subject.name,
@@ -274,9 +276,7 @@ def _candidate(
         download_bytes=contents.file_bytes,
         memory=peak if peak.value / room > counted.value / limits.app else counted,
         estimates=estimates,
-        loss=expected_loss(contents.label, is_decoder=task_of(contents.task).generates)
-        if contents.sizes is not None
-        else None,
+        loss=expected_loss(contents.label, is_decoder=task_of(contents.task).generates),
         fits=_fits(counted, peak, limits, room),
     )
 
