@@ -70,7 +70,7 @@ def _fitted(image: Image.Image, settings: ImageSettings) -> Image.Image:
 def opened(given: AnyImage, where: str) -> Image.Image:
     """Decoded, and turned as its metadata say."""
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
         raise missing_extra("pillow", "images", "read images") from None
     try:
@@ -91,6 +91,9 @@ def opened(given: AnyImage, where: str) -> Image.Image:
             raise InvalidInput(Problem(where, what, "save it as PNG or JPEG of 8 bits per channel"))
         return ImageOps.exif_transpose(image)
     except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        what = f"cannot be read as an image: {' '.join(str(error).split())[:200]}"
+        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, UnidentifiedImageError):  # its text shows Python's buffer
+            reason = f"neither {' nor '.join(_FORMATS)}"
+        what = f"cannot be read as an image: {reason}"
         remedy = f"give a {' or '.join(_FORMATS)} file, or pixels as uint8"
         raise InvalidInput(Problem(where, what, remedy)) from None

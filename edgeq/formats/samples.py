@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -83,7 +84,7 @@ class SampleModel(Model, ABC):
         found = []
         for index, sample in enumerate(samples):
             if is_image:
-                feeds = self.preprocess(sample, f"images[{index}]")
+                feeds = self.preprocess(sample, place(sample, f"images[{index}]"))
             else:
                 feeds = self._encoder.feeds(str(sample), self._inputs, f"texts[{index}]")
             found.append(_classified(classes, self.run(feeds)[name]))
@@ -112,7 +113,7 @@ class SampleModel(Model, ABC):
         require_list(images, "images")
         answers = []
         for index, given in enumerate(images):
-            where = f"images[{index}]"
+            where = place(given, f"images[{index}]")
             image = opened(given, where)
             outputs = self.run(self.preprocess(image, where))
             found = detector.found(outputs, (image.height, image.width))
@@ -127,7 +128,8 @@ class SampleModel(Model, ABC):
         require_list(recordings, "recordings")
         (value,), texts = record.inputs, []
         for index, given in enumerate(recordings):
-            feed = prepared_audio(given, record.audio, value, f"recordings[{index}]")
+            where = place(given, f"recordings[{index}]")
+            feed = prepared_audio(given, record.audio, value, where)
             output = self.run({value.name: feed})[record.outputs[0].name]
             texts.append(text_of(output, record.transcription, record.classes.labels))
         return texts
@@ -206,6 +208,11 @@ def require_list(given: object, noun: str = "texts") -> None:
         examples = {"images": "'photo.jpg'", "recordings": "'speech.wav'"}
         remedy = f"give a list: [{examples.get(noun, repr('a text'))}]"
         raise InvalidInput(Problem(noun, f"is a {type(given).__name__}", remedy))
+
+
+def place(given: object, item: str) -> str:
+    """Where an image or a recording is, for errors: its path, or `item` of a list."""
+    return os.fspath(given) if isinstance(given, str | os.PathLike) else item
 
 
 def fit(array: Array, value: ValueInfo) -> Array:

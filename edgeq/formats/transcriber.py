@@ -12,7 +12,7 @@ from edgeq.core.artifact import TOKENIZER_FILE, Artifact, ValueInfo
 from edgeq.formats.audio import AnyAudio, prepared_audio
 from edgeq.formats.base import Array, Model
 from edgeq.formats.parts import Parts
-from edgeq.formats.samples import require_list
+from edgeq.formats.samples import place, require_list
 from edgeq.formats.text import TextEncoder
 
 ENCODER, DECODER = "encoder", "decoder"
@@ -74,7 +74,7 @@ class Transcriber(Parts):
         (value,), audio, texts = self.artifact.inputs, self.artifact.audio, []
         assert audio is not None
         for index, given in enumerate(recordings):
-            feed = prepared_audio(given, audio, value, f"recordings[{index}]")
+            feed = prepared_audio(given, audio, value, place(given, f"recordings[{index}]"))
             tokens = self.run({value.name: feed})[TOKENS.name]
             texts.append(self._tokenizer.text(tokens.tolist(), tidy=self._decoding.tidy))
         return texts

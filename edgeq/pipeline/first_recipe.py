@@ -32,6 +32,7 @@ from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
+from edgeq.models.architectures import Decoder
 from edgeq.models.architectures.wrappers import text_part
 from edgeq.models.huggingface import licence_of
 from edgeq.models.jsonfile import read_optional
@@ -55,6 +56,7 @@ from edgeq.pipeline.first_whisper import (
     whole_text,
     write_parts,
 )
+from edgeq.pipeline.plan.described import described
 from edgeq.pipeline.plan.plan import Planned, make_plan
 
 _MIB = 1 << 20
@@ -313,6 +315,9 @@ def _planned(draft: _Draft, model: str, located: Located) -> Planned:
     if draft.source.is_path:
         source = str((draft.base / source).resolve())
     lines = _model(draft, None, source)
+    if draft.task.generates:
+        read = described(draft.source, draft.task.name, draft.base, model, weights=False)
+        lines += _workload(draft, read.decoder)
     with TemporaryFolder() as folder:
         if draft.interface is not None:
             lines += draft.interface.lines(Path(folder), draft=True)
@@ -359,7 +364,7 @@ def _text(draft: _Draft, planned: Planned) -> str:
             "",
             '# The file format, and the devices it must fit; "edgeq devices" lists them.',
             *_target_lines(draft.targets),
-            *_workload(draft, planned),
+            *_workload(draft, planned.model.decoder),
             "",
             *_budgets(draft.first, [planned]),
             "",
@@ -391,8 +396,7 @@ def _target_lines(targets: Mapping[str, Sequence[str]]) -> list[str]:
     return lines
 
 
-def _workload(draft: _Draft, planned: Planned) -> list[str]:
-    decoder = planned.model.decoder
+def _workload(draft: _Draft, decoder: Decoder | None) -> list[str]:
     if decoder is None:
         return []
     context = min(draft.first.context, decoder.context)

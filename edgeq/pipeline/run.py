@@ -197,6 +197,9 @@ def _require_texts(path: Path, model: Model, texts: Sequence[str]) -> None:
         if model.artifact is not None and model.artifact.image is not None:
             noun = task_of(model.artifact.task).noun
             what, given = f"is {noun}: it needs images", "photo.jpg"
+        if model.artifact is not None and model.artifact.audio is not None:
+            noun = task_of(model.artifact.task).noun
+            what, given = f"is {noun}: it needs recordings", "speech.wav"
         raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
     if model.artifact is not None and task_of(model.artifact.task).ranks and len(texts) < 2:
         what, given = "is a reranker: it needs a query and texts", '"a query" "a text" "another"'

@@ -212,3 +212,16 @@ def test_a_model_of_arrays_says_which_it_takes(tmp_path: Path) -> None:
     assert "--task image-classification" in written.hint
     asked = write_first_recipe(model, ["here"], tmp_path / "b.yaml", task="tensor")
     assert asked.hint == ""
+
+
+@pytest.mark.parametrize(("trained", "workload"), [(96, (96, 48, 24)), (8192, (1024, 128, 64))])
+def test_a_conversation_is_no_longer_than_the_model_was_trained_for(
+    tmp_path: Path, trained: int, workload: tuple[int, int, int]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(WREN, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": trained}))
+    written = write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
+    own = make_plan(written.path).recipe.workload
+    assert (own.context, own.prompt, own.generate) == workload

@@ -228,3 +228,5 @@ def test_the_verb_takes_a_list_of_images(shapes: Shapes) -> None:
         model.classify(wrong)
     with pytest.raises(InvalidInput, match=r"photo\.png: cannot be read"):
         model.classify(["photo.png"])
+    with pytest.raises(InvalidInput, match=r"shapes\.yaml: .+: neither PNG nor JPEG"):
+        model.classify([shapes.recipe])

@@ -150,6 +150,17 @@ def test_a_budget_that_a_remedy_names_would_pass() -> None:
     assert verdict({"size": {"download": named}}, measured=measured).status == "pass"
 
 
+def test_a_quality_budget_that_a_remedy_names_would_pass() -> None:
+    bounds = Bounds(low=0.701234, high=0.85)
+    output = OUTPUT.model_copy(update={"cosine_mean": 0.8, "cosine_mean_bounds": bounds})
+    measured = measurement(quality=quality(y=output))
+    failed = line(verdict({"quality": {"cosine": 0.9}}, measured=measured), "quality.cosine")
+    named = failed.remedy.split("a budget of ")[1]
+    assert (failed.status, named) == ("fail", "0.70123")
+    again = verdict({"quality": {"cosine": float(named)}}, measured=measured)
+    assert again.status == "pass"
+
+
 def test_no_gain_over_float_is_said_aloud() -> None:
     slow = measurement(
         latency=latency(p50=0.05),

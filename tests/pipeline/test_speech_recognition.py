@@ -25,6 +25,7 @@ from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
+from edgeq.pipeline.run import run_texts
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
 from edgeq.recipe.data_sets import content_sha256
 from edgeq.report.page.gather import report_of
@@ -175,6 +176,16 @@ def test_what_does_not_fit_is_refused(tones: Tones, old: str, new: str, what: st
     assert wrong != RECIPE
     with pytest.raises(InvalidInput, match=what):
         make_plan(write_recipe(tones.folder / "wrong.yaml", wrong))
+
+
+def test_a_run_without_a_recording_says_how_to_give_one(tones: Tones) -> None:
+    built = tones.built["float32"].path
+    with pytest.raises(InvalidInput, match=r"needs recordings\n +run: edgeq run .+ speech\.wav"):
+        run_texts(built, [])
+    with pytest.raises(
+        InvalidInput, match=r"tones\.yaml: .+\n +convert it: ffmpeg -i .+tones\.yaml"
+    ):
+        run_texts(built, [str(tones.recipe)])
 
 
 def test_every_recording_has_a_line(tones: Tones, tmp_path: Path) -> None:

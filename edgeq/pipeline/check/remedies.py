@@ -70,8 +70,7 @@ def remedy(line: Line, seen: Observation, device: Device, subject: Subject) -> s
 def _to_settle(line: Line, seen: Observation, command: str, measured: Measurement) -> str:
     """How to decide an open line: more samples, more runs, a quieter machine, another budget."""
     assert line.value is not None
-    end = line.high if line.bound == "at most" else line.low
-    settled = f"a budget of {_reach(end, line)}" if end is not None else ""
+    settled = f"a budget of {_proven(line)}" if _sure(line) is not None else ""
     if line.samples is not None:
         return _more_samples(line, seen.noun, settled)
     if seen.disturbed.words:
@@ -118,20 +117,29 @@ def _faster(line: Line) -> str:
     is_time = line.bound == "at most"
     if line.float_value is not None and (line.float_value <= line.limit) == is_time:
         return f"float keeps it, with {format_value(line.float_value, line.unit)} (measured)"
-    sure = line.high if is_time else line.low
-    reach = line.value if sure is None else sure
-    return f"a smaller model, shorter inputs, or a budget of {_reach(reach, line)}"
+    return f"a smaller model, shorter inputs, or a budget of {_proven(line)}"
 
 
 def _better(line: Line, measured: Measurement, others: Alternatives) -> str:
-    assert line.value is not None
-    reach = f"a budget of {_reach(line.value, line)}"
+    reach = f"a budget of {_proven(line)}"
     larger = {n: s for n, s in others.items() if s > measured.download_bytes}
     if not larger:
         return f"keep sensitive tensors in a wider number format with quantize.rules, or {reach}"
     name = min(larger, key=lambda known: larger[known])
     size = format_bytes(larger[name])
     return f"try {name}, {size} (estimated), or {reach}"
+
+
+def _sure(line: Line) -> float | None:
+    """The end of the interval that has to keep the budget."""
+    return line.high if line.bound == "at most" else line.low
+
+
+def _proven(line: Line) -> str:
+    """The nearest round limit that the whole interval keeps, or the value where it has no end."""
+    sure = _sure(line)
+    assert line.value is not None
+    return _reach(line.value if sure is None else sure, line)
 
 
 def _reach(value: float, line: Line) -> str:
