@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.sampling import spread
 from edgeq.core.temporary import TemporaryFolder
-from edgeq.models.graphs.pieces import Array, Piece, Pieces, Samples
+from edgeq.core.threads import run_ahead
+from edgeq.models.graphs.pieces import CARRIED_ON, Array, Piece, Pieces, Samples
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.methods import Statistics
 from edgeq.quantize.methods.objective import Moments
@@ -38,7 +39,6 @@ _SHARE = 0.05  # perturbation of columns, as a fraction of the rows' root mean s
 _DRAWN = 16  # outputs sampled per place
 _BYTES_AT_ONCE = 1 << 28  # bytes of weights in a piece of the graph
 _PREDICTIONS = "logits"
-_CACHE_OUTPUT = "present."
 
 
 def looked_up(weight: Weight) -> str | None:
@@ -138,7 +138,7 @@ def _each_response(
             samples.advance(piece, {})
             samples.drop()
     names = [value.name or "" for value in model.graph.outputs]
-    outputs = [each for each in names if not each.startswith(_CACHE_OUTPUT)]
+    outputs = [each for each in names if not each.startswith(CARRIED_ON)]
     answers = _answers(pieces, samples, outputs)
     for _ in windows:
         yield _curvature(answers, outputs, probes)
@@ -155,18 +155,18 @@ def _answers(
         if piece is not None:
             last.append(piece)
             available |= _run(piece, available)
-    for index in range(len(samples)):
-        available = samples[index]
+
+    def answered(available: dict[str, Array]) -> tuple[Floats, ...]:
         for piece in last:
             available |= _run(piece, available)
         values = [np.asarray(available[name], np.float32) for name in outputs]
-        yield tuple(value.reshape(-1, value.shape[-1]) for value in values)
+        return tuple(value.reshape(-1, value.shape[-1]) for value in values)
+
+    yield from run_ahead(answered, (samples[index] for index in range(len(samples))))
 
 
 def _run(piece: Piece, available: Mapping[str, Array]) -> dict[str, Array]:
-    results = piece.session.run(
-        list(piece.outputs), {name: available[name] for name in piece.inputs}
-    )
+    results = piece.run({name: available[name] for name in piece.inputs})
     return dict(zip(piece.outputs, results, strict=True))
 
 

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.core.threads import default_threads
+from edgeq.core.threads import run_ahead, threads_of_each
 from edgeq.models.onnx_session import Session, open_graph
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 Array = NDArray[np.generic]
+CARRIED_ON = "present."
+"""How outputs begin that only a further token would read."""
 _ROW_BY_ROW = frozenset({"FusedMatMul", "Mul", "QuickGelu", "FastGelu"})
 
 
@@ -33,6 +35,11 @@ class Piece:
     given: tuple[str, ...]
     later: frozenset[str]
 
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The outputs for `inputs` and weights by name."""
+        found: list[Array] = self.session.run(list(self.outputs), dict(inputs))
+        return found
+
 
 class Pieces:
     """Cuts a graph at the requested tensors, in order; no node is in two pieces."""
@@ -45,6 +52,8 @@ class Pieces:
         self._constants = {value.name: value for value in self._model.graph.initializer}
         self._given = frozenset(given)
         self._maker = {name: i for i, node in enumerate(self._nodes) for name in node.output}
+        answers = [value.name for value in self._model.graph.output]
+        self._for_answers = self._unmade([n for n in answers if not n.startswith(CARRIED_ON)], {})
         self.taken: set[int] = set()
         """The nodes of all pieces so far."""
 
@@ -89,15 +98,12 @@ class Pieces:
 
         available: one sample's known tensors, whose types the piece takes.
         """
-        nodes = self._unmade(name, available)
+        nodes = self._unmade([name], available)
         if not nodes:
             return None
         self.taken.update(nodes)
         later = frozenset(
-            read
-            for i, node in enumerate(self._nodes)
-            if i not in self.taken
-            for read in _read(node)
+            read for i in self._for_answers - self.taken for read in _read(self._nodes[i])
         )
         inside = [self._nodes[i] for i in sorted(nodes)]
         made = {output for node in inside for output in node.output if output}
@@ -119,13 +125,13 @@ class Pieces:
             cut, opset_imports=self._model.opset_import, ir_version=self._model.ir_version
         )
         graph = model.SerializeToString()
-        session = open_graph(graph, self._directory, threads=default_threads())
+        session = open_graph(graph, self._directory, threads=threads_of_each())
         return Piece(session, inputs, outputs, given, later)
 
-    def _unmade(self, name: str, available: Mapping[str, Array]) -> set[int]:
-        """Nodes that `name` depends on and that no available tensor replaces."""
+    def _unmade(self, names: Iterable[str], available: Mapping[str, Array]) -> set[int]:
+        """Nodes that `names` depend on and that no available tensor replaces."""
         found: set[int] = set()
-        wanted = [name]
+        wanted = list(names)
         while wanted:
             read = wanted.pop()
             at = self._maker.get(read)
@@ -153,9 +159,11 @@ class Samples:
 
     def __getitem__(self, index: int) -> dict[str, Array]:
         """All available tensors of one sample, by name."""
-        available: dict[str, Array] = dict(self._feeds[index])
-        available.update({name: file.read(index) for name, file in self._files.items()})
-        return available
+        return self._read({**self._feeds[index], **self._files}, index)
+
+    def _read(self, names: Iterable[str], index: int) -> dict[str, Array]:
+        feed = self._feeds[index]
+        return {n: feed[n] if n in feed else self._files[n].read(index) for n in names}
 
     def values(self, name: str) -> Iterator[Floats]:
         """A tensor of each sample in turn, its last axis as columns."""
@@ -169,12 +177,8 @@ class Samples:
         """
         made = {name: self._new() for name in piece.outputs}
         constants = {name: weights[name] for name in piece.given}
-        for index, feed in enumerate(self._feeds):
-            available = {
-                name: feed[name] if name in feed else self._files[name].read(index)
-                for name in piece.inputs
-            }
-            results = piece.session.run(list(piece.outputs), {**available, **constants})
+        given = (self._read(piece.inputs, index) for index in range(len(self._feeds)))
+        for results in run_ahead(lambda inputs: piece.run({**inputs, **constants}), given):
             for name, result in zip(piece.outputs, results, strict=True):
                 made[name].append(result)
         self._unread += [

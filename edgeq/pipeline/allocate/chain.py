@@ -10,14 +10,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.models.graphs.pieces import Array, Piece, Pieces
+from edgeq.core.threads import run_ahead
+from edgeq.models.graphs.pieces import CARRIED_ON, Array, Piece, Pieces
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 # Tensors between pieces are kept for every sample; more pieces have diminishing returns.
 _PIECES = 12
-_CACHE_OUTPUT = "present."
 
 
 class Chain:
@@ -31,7 +31,7 @@ class Chain:
         found = [weight for weight in find_weights(model) if not weight.stored]
         self.weights: dict[str, Weight] = {w.name: w for w in found if w.name in given}
         names = [value.name or "" for value in model.graph.outputs]
-        self.outputs = tuple(name for name in names if not name.startswith(_CACHE_OUTPUT))
+        self.outputs = tuple(name for name in names if not name.startswith(CARRIED_ON))
         self._feeds = feeds
         self._pieces: list[Piece] = []
         self._states: list[list[dict[str, Array]]] = [[dict(feed) for feed in feeds]]
@@ -73,9 +73,9 @@ class Chain:
     ) -> Iterator[dict[str, Array]]:
         constants = {name: self._stored(name, changed) for name in piece.given}
         keep = piece.later | set(self.outputs)
-        for feed, state in zip(self._feeds, states, strict=True):
-            inputs = {name: state[name] for name in piece.inputs}
-            results = piece.session.run(list(piece.outputs), {**inputs, **constants})
+        given = ({**{n: state[n] for n in piece.inputs}, **constants} for state in states)
+        made_of_each = run_ahead(piece.run, given)
+        for feed, state, results in zip(self._feeds, states, made_of_each, strict=True):
             made = dict(zip(piece.outputs, results, strict=True))
             yield {n: v for n, v in {**state, **made}.items() if n in keep or n in feed}
 
