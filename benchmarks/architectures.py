@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py --library OTHER_ENVIRONMENT/bin/python FOLDER
 
-The other Python saves 56 models and what its transformers answers, except those it does not know;
+The other Python saves 59 models and what its transformers answers, except those it does not know;
 this one then exports each and prints the largest difference of a logit or of a token vector's mean,
 or the refusal.
 """
@@ -49,6 +49,11 @@ _MINISTRAL = {
     "mscale": 1.0,
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.1,
+}
+_LINEAR = {
+    **{**_DECODER, "num_hidden_layers": 5, "head_dim": 64, "partial_rotary_factor": 0.25},
+    **{"linear_num_key_heads": 2, "linear_key_head_dim": 32, "linear_value_head_dim": 32},
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25},
 }
 _DISTIL = {"dim": 64, "hidden_dim": 96, "n_layers": 3, "n_heads": 4}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -172,6 +177,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "Lfm2ForCausalLM",
         {**_DECODER, "conv_bias": True, "conv_L_cache": 4, "full_attn_idxs": [1]},
     ),
+    "gpt-oss": (
+        "GptOssForCausalLM",
+        {
+            **{**_DECODER, "sliding_window": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
+            "rope_scaling": {
+                **{**_STRETCHED, "rope_type": "yarn", "truncate": False},
+                **{"beta_fast": 32.0, "beta_slow": 1.0},
+            },
+        },
+    ),
+    "qwen3.5": ("Qwen3_5ForCausalLM", {**_LINEAR, "linear_num_value_heads": 2}),
+    "qwen3.5-shared": ("Qwen3_5ForCausalLM", {**_LINEAR, "linear_num_value_heads": 4}),
     "gemma": ("GemmaForCausalLM", _DECODER),
     "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, **_EXPERTS, "norm_topk_prob": True}),
     "qwen3-moe-some": (

@@ -26,7 +26,8 @@ def recommend(
     model: Annotated[
         str,
         typer.Argument(
-            help="A recipe, a model directory, its config.json, a .gguf file, package:… or hub:…",
+            help="A recipe, a model directory, its config.json, an .onnx or .gguf file, package:… "
+            "or hub:…",
             show_default=False,
         ),
     ],

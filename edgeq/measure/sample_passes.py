@@ -27,7 +27,6 @@ from edgeq.places.process import Request
 from edgeq.recipe import data_sets
 from edgeq.recipe.sequences import joined, sequences
 
-MEMORY_RUNS = 32
 _QUANTILES = {"p50": 0.5, "p90": 0.9}
 
 
@@ -60,8 +59,7 @@ def watch_sample(request: Request) -> MemoryReply:
         model = _load(request)
         loaded = memory.read()
         feed, inputs = fixed_feed(model, request)
-        for _ in range(MEMORY_RUNS):
-            model.run(feed)
+        runs = memory.run_until_flat(lambda: model.run(feed), peak)
         ran = memory.read()
     # Last, to separate the model's memory from its tokenizer's.
     with memory.Peak() as later:
@@ -71,7 +69,7 @@ def watch_sample(request: Request) -> MemoryReply:
     return MemoryReply(
         **about(model),
         **memory.figures(baseline, loaded, ran, with_tokenizer, peak, later),
-        runs=MEMORY_RUNS,
+        runs=runs,
         inputs=inputs,
     )
 

@@ -10,10 +10,16 @@ from typing import Any, TypeVar
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.added_tokens import with_tokens
-from edgeq.models.architectures import FAMILIES
+from edgeq.models.architectures import FAMILIES, Family
 from edgeq.models.architectures.wrappers import is_of_images, text_part
 from edgeq.models.jsonfile import damaged, read_json, read_optional
-from edgeq.models.names import decoder_names, encoder_names, stacked_names
+from edgeq.models.names import (
+    ExpertPart,
+    decoder_names,
+    encoder_names,
+    expert_parts,
+    stacked_names,
+)
 from edgeq.models.sentence_head import SentenceHead, read_head
 from edgeq.models.settings import Settings
 from edgeq.models.tokenizer_settings import TokenizerSettings, read_tokenizer_settings
@@ -74,7 +80,8 @@ class ModelDirectory(TextFiles):
 
     config, tensors: of the language model alone if the model sees images too. tensors: by their
     usual names. stored_names: the names in the files if they differ. stacked: of weights that
-    others are stored as, one below the other, those others.
+    others are stored as, one below the other, those others. of_experts: where each expert's weights
+    lie in those of all.
     """
 
     tensors: dict[str, TensorFacts]
@@ -82,6 +89,7 @@ class ModelDirectory(TextFiles):
     licence: str | None
     stored_names: Mapping[str, str] = field(default_factory=dict)
     stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    of_experts: Mapping[str, ExpertPart] = field(default_factory=dict)
 
     @property
     def hidden_size(self) -> int:
@@ -112,6 +120,13 @@ class ModelDirectory(TextFiles):
         """Every file whose content affects the build."""
         return (*self.weight_files, *super().source_files)
 
+
+# gpt-oss was released in no other format.
+_DEQUANTIZE = (
+    "save it in full precision: AutoModelForCausalLM.from_pretrained(MODEL, "
+    "quantization_config=Mxfp4Config(dequantize=True)).save_pretrained(DIR); llama.cpp's "
+    "convert_hf_to_gguf.py keeps its values as they are, and edgeq runs and audits that file"
+)
 
 Files = TypeVar("Files", bound=TextFiles)
 
@@ -162,12 +177,13 @@ def read_directory(
     stored = (decoder_names if family else encoder_names)(tensors, where)
     found = {name: tensors[own] for name, own in stored.items()}
     stacked = stacked_names(found, family.stacked) if family else {}
+    joined = _expert_parts(found, family) if family else {}
     head = read_head(path, where)
     tokenizer, settings = _tokenizer(path, config, where)
     return ModelDirectory(
         path=path,
         config=config,
-        tensors=unstacked(found, stacked),
+        tensors=unstacked(found, stacked, joined),
         weight_files=files,
         tokenizer=tokenizer,
         head=head,
@@ -175,6 +191,7 @@ def read_directory(
         licence=licence_of(path),
         stored_names={name: own for name, own in stored.items() if name != own},
         stacked=stacked,
+        of_experts=joined,
         tokenizer_settings=settings,
     )
 
@@ -217,15 +234,26 @@ def own_config(path: Path, where: str) -> dict[str, Any]:
 
 
 def unstacked(
-    tensors: Mapping[str, TensorFacts], stacked: Mapping[str, tuple[str, ...]]
+    tensors: Mapping[str, TensorFacts],
+    stacked: Mapping[str, tuple[str, ...]],
+    of_experts: Mapping[str, ExpertPart],
 ) -> dict[str, TensorFacts]:
-    """Facts about weights, with those that are stacked in others instead of these."""
-    found = dict(tensors)
+    """Facts about weights, with those that are stacked or joined in others instead of these."""
+    wholes = {part.whole for part in of_experts.values()}
+    found = {name: facts for name, facts in tensors.items() if name not in wholes}
+    for name, part in of_experts.items():
+        facts = tensors[part.whole]
+        found[name] = TensorFacts(facts.dtype, part.shape(facts.shape))
     for name, parts in stacked.items():
         facts = found.pop(name)
         shape = (facts.shape[0] // len(parts), *facts.shape[1:])
         found |= dict.fromkeys(parts, TensorFacts(facts.dtype, shape))
     return found
+
+
+def _expert_parts(tensors: Mapping[str, TensorFacts], family: Family) -> dict[str, ExpertPart]:
+    shapes = {name: facts.shape for name, facts in tensors.items()}
+    return expert_parts(shapes, family.joined_experts)
 
 
 def _refuse_code(path: Path, config: Mapping[str, Any], where: str) -> None:
@@ -246,7 +274,8 @@ def _refuse_quantization(path: Path, config: Mapping[str, Any], where: str) -> N
         if found is not None:
             method = found.get("quant_method", "") if isinstance(found, dict) else ""
             what = f"{path} is already quantized: config.json has {key} {method}".rstrip()
-            raise InvalidInput(Problem(where, what, "use the model it was made from"))
+            remedy = _DEQUANTIZE if method == "mxfp4" else "use the model it was made from"
+            raise InvalidInput(Problem(where, what, remedy))
 
 
 def _tokenizer(path: Path, config: Mapping[str, Any], where: str) -> tuple[Path, TokenizerSettings]:

@@ -13,6 +13,7 @@ from edgeq.core.images import ImageSettings
 from edgeq.models.huggingface import licence_of, own_config
 from edgeq.models.image_processor import PROCESSOR_FILE, read_image_settings
 from edgeq.models.labels import read_classes
+from edgeq.models.names import ExpertPart
 from edgeq.models.weight_files import TensorFacts, read_tensors, refuse_quantized, weight_files
 
 
@@ -29,6 +30,7 @@ class ImageDirectory:
     licence: str | None
     stored_names: Mapping[str, str] = field(default_factory=dict)
     stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    of_experts: Mapping[str, ExpertPart] = field(default_factory=dict)
 
     @property
     def source_files(self) -> tuple[Path, ...]:

@@ -7,8 +7,27 @@ Wrappers of training libraries and of larger models add a prefix: `_orig_mod.`, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from edgeq.core.errors import InvalidInput, Problem
+
+
+@dataclass(frozen=True)
+class ExpertPart:
+    """Where the weight of an expert lies in one of all experts, (experts, columns, rows), or a bias
+    in (experts, rows): every `step`-th row from `first`.
+    """
+
+    whole: str
+    expert: int
+    first: int
+    step: int
+
+    def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """Outputs first."""
+        *columns, rows = whole[1:]
+        return (rows // self.step, *columns)
+
 
 _TABLE, _HEAD, _BODY = "embed_tokens.weight", "lm_head.weight", "model."
 _WRAPPERS = ("_orig_mod.", "module.", "model.", "transformer.", "language_model.", "encoder.")
@@ -44,6 +63,20 @@ def stacked_names(
         for name in names
         for ending, parts in kinds.items()
         if name.endswith(f".{ending}")
+    }
+
+
+def expert_parts(
+    shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, tuple[str, ...]]
+) -> dict[str, ExpertPart]:
+    """Where each expert's weights lie in those of all; kinds: as `Family.joined_experts`."""
+    return {
+        f"{name.rpartition('.')[0]}.{expert}.{part}": ExpertPart(name, expert, first, len(parts))
+        for name, shape in shapes.items()
+        for ending, parts in kinds.items()
+        if name.endswith(f".{ending}")
+        for expert in range(shape[0])
+        for first, part in enumerate(parts)
     }
 
 

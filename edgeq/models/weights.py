@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.image_directory import ImageDirectory
+from edgeq.models.names import ExpertPart
 from edgeq.models.weight_files import TensorFacts, read_safetensors_header
 
 Floats = NDArray[np.float32]
@@ -29,6 +30,7 @@ _STORED: dict[str, np.dtype[Any]] = {
 
 _SAME: Mapping[str, str] = {}
 _SINGLE: Mapping[str, tuple[str, ...]] = {}
+_WITHOUT: Mapping[str, ExpertPart] = {}
 _ROWS_AT_ONCE = 4 << 20  # bytes, about
 
 
@@ -50,10 +52,14 @@ class Weights:
         files: Sequence[Path],
         stored_names: Mapping[str, str] = _SAME,
         stacked: Mapping[str, tuple[str, ...]] = _SINGLE,
+        of_experts: Mapping[str, ExpertPart] = _WITHOUT,
     ) -> None:
         """stored_names: names in the files of tensors that are requested by other names. stacked:
-        tensors that lie one below the other in one, by its name.
+        tensors that lie one below the other in one, by its name. of_experts: those that lie in
+        one of all experts.
         """
+        self._of_experts = of_experts
+        self._expert: tuple[tuple[str, int], Floats] | None = None
         self._places: dict[str, _Place] = {}
         for file in files:
             facts = read_safetensors_header(file)
@@ -75,18 +81,22 @@ class Weights:
                 self._places[name] = _Place(place.file, place.start + index * size, own)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places
+        return name in self._places or name in self._of_experts
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        wholes = {part.whole for part in self._of_experts.values()}
+        yield from (name for name in self._places if name not in wholes)
+        yield from self._of_experts
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape as stored: outputs or tokens first."""
-        return self._places[name].facts.shape
+        part = self._of_experts.get(name)
+        return part.shape(self.shape(part.whole)) if part else self._places[name].facts.shape
 
     def dtype(self, name: str) -> str:
         """`F64`, `F32`, `F16` or `BF16`, according to the file."""
-        return self._places[name].facts.dtype
+        part = self._of_experts.get(name)
+        return self._places[part.whole if part else name].facts.dtype
 
     def rows(self, name: str, start: int, stop: int) -> Floats:
         """float32 `(stop - start, …)`: rows of the first axis. Exact except for F64, which is
@@ -94,6 +104,9 @@ class Weights:
 
         Raises InvalidInput for a tensor of another number format.
         """
+        part = self._of_experts.get(name)
+        if part is not None:
+            return np.ascontiguousarray(self._of_expert(part)[start:stop])
         place = self._places[name]
         shape = place.facts.shape
         stored = _STORED.get(place.facts.dtype)
@@ -120,6 +133,13 @@ class Weights:
         result: Floats = wide.reshape(stop - start, *shape[1:])
         return result
 
+    def _of_expert(self, part: ExpertPart) -> Floats:
+        """Outputs first. The last expert is kept: its rows are asked for a few at a time."""
+        key, kept = (part.whole, part.expert), self._expert
+        if kept is None or kept[0] != key:
+            kept = self._expert = key, self.rows(part.whole, part.expert, part.expert + 1)[0]
+        return kept[1].T[part.first :: part.step]
+
     def read(self, name: str) -> Floats:
         """The whole tensor as float32."""
         shape = self.shape(name)
@@ -132,7 +152,9 @@ class Weights:
 
 def open_weights(directory: ModelDirectory | ImageDirectory) -> Weights:
     """The weights of a model, by their usual names."""
-    return Weights(directory.weight_files, directory.stored_names, directory.stacked)
+    return Weights(
+        directory.weight_files, directory.stored_names, directory.stacked, directory.of_experts
+    )
 
 
 def check_values(directory: ModelDirectory, tied: bool) -> None:

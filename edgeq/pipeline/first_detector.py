@@ -29,6 +29,12 @@ def stated_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     return tuple(map(str, named.values())) or None
 
 
+def listed_labels(metadata: Mapping[str, str], classes: int) -> tuple[str, ...] | None:
+    """The labels that PaddlePaddle's models carry, one per line, if there is one for each class."""
+    labels = tuple(metadata.get("character", "").split("\n"))
+    return labels if len(labels) == classes else None
+
+
 def stated_image(metadata: Mapping[str, str]) -> dict[str, Any]:
     """How Ultralytics prepares an image for a file that its exporter wrote."""
     if "stride" not in metadata or "imgsz" not in metadata:

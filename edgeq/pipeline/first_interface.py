@@ -24,7 +24,7 @@ from edgeq.models.jsonfile import read_optional
 from edgeq.models.labels import read_classes
 from edgeq.models.stated_task import task_of_config
 from edgeq.models.tokenizer_settings import TOKENIZER
-from edgeq.pipeline.first_detector import detection_of, stated_image, stated_labels
+from edgeq.pipeline.first_detector import detection_of, listed_labels, stated_image, stated_labels
 from edgeq.pipeline.first_recogniser import Speech, speech_of
 
 if TYPE_CHECKING:
@@ -105,11 +105,12 @@ class Interface:
             yield "  # How an image becomes the input. No file says it: write what the model was"
             yield "  # trained with, or every label is a guess."
         yield "  image:"
-        yield from _keys(image)
+        yield from _keys(image, () if image.resize == "fit" else ("fill", "align"))
 
 
-def _keys(settings: Frozen) -> Iterator[str]:
-    for key, value in settings.model_dump(mode="json", exclude_none=True).items():
+def _keys(settings: Frozen, without: Sequence[str] = ()) -> Iterator[str]:
+    given = settings.model_dump(mode="json", exclude_none=True, exclude=set(without))
+    for key, value in given.items():
         yield f"    {key}: {json.dumps(value, ensure_ascii=False)}"
 
 
@@ -142,7 +143,9 @@ def interface_of(path: Path, task: Task) -> Interface:
     plain = _of_shape(path, inputs)
     if task.detects:
         return _of_detector(path, plain, outputs, model.metadata_props)
-    return Interface(_classes(path, outputs), _stated_labels(path), *_stated_image(path, plain))
+    classes = _classes(path, outputs)
+    labels = _stated_labels(path) or listed_labels(model.metadata_props, classes)
+    return Interface(classes, labels, *_stated_image(path, plain))
 
 
 def is_stated_detector(path: Path) -> bool:

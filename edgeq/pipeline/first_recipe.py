@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
 from edgeq.core.tasks import (
@@ -124,7 +124,14 @@ def write_first_recipe(
     located = locate(source, Path(), model, weights=False)
     if not located.is_file and is_whisper(located.path) and task in (None, SPEECH_RECOGNITION.name):
         return _write_whisper(located.path, _name(source), devices, out, evaluation)
-    stated = task_of(task) if task else _task(located, model)
+    exported = located.path / MODEL_FILE
+    if exported.is_file() and not any(located.path.glob("*.safetensors")):
+        source = source_named(str(Path(model, MODEL_FILE)))
+        located = locate(source, Path(), model, weights=False)
+    if located.is_file and not source.is_path:
+        what = "has no model directory, but an .onnx file, which a recipe names by its path"
+        raise InvalidInput(Problem(model, what, f"run: edgeq new {located.path}"))
+    stated = task_of(task) if task else stated_by_files(located, model)
     if stated.first_recipe is None:
         remedy = f"copy a recipe of the task {stated.name} from the documentation"
         raise InvalidInput(Problem(model, f"no first recipe for {stated.noun} is known", remedy))
@@ -153,7 +160,36 @@ def write_first_recipe(
     draft, planned = _possible(draft, model, located)
     write_text(out, _text(draft, planned))
     missing = tuple(need for need in needs if not need.path.exists())
-    return Written(out, stated.name, missing, _hint() if takes_any and not task else "")
+    hint = _hint() if takes_any and not task else ""
+    if interface is not None and interface.image is not None and not interface.stated_by:
+        hint = "no file says how an image becomes the input: write what the model was trained with"
+        hint += " below image:, or every answer is a guess"
+    return Written(out, stated.name, missing, hint)
+
+
+def possible_plans(
+    model: str, located: Located, task: Task, device: str, presets: Sequence[str]
+) -> list[Planned]:
+    """The plan of a first recipe for each of `presets` that quantizes the model on a device.
+
+    Raises InvalidInput, with the reason of the last, if none does.
+    """
+    declares = located.is_file and (task.takes_files or task.reads_texts)
+    interface = interface_of(located.path, task) if declares else None
+    none = Need(Path(), "")
+    source = source_named(str(located.path.resolve()))
+    targets = _targets(task, [device])
+    draft = _Draft("model", source, task, targets, (none, none), Path(), (), interface)
+    plans: list[Planned] = []
+    problem = None
+    for preset in presets:
+        try:
+            plans.append(_planned(replace(draft, quantize=(preset,)), model, located))
+        except InvalidInput as error:
+            problem = error
+    if not plans and problem is not None:
+        raise problem
+    return plans
 
 
 def _hint() -> str:
@@ -180,7 +216,9 @@ def _write_whisper(
 
 
 def _name(source: Source) -> str:
-    bare = Path(source.value).resolve().name.removesuffix(".onnx").lower()
+    path = Path(source.value).resolve()
+    named = path.parent if path.name == MODEL_FILE else path
+    bare = named.name.removesuffix(".onnx").lower()
     return re.sub(r"[^a-z0-9]+", "-", bare).strip("-") or "model"
 
 
@@ -189,7 +227,8 @@ def _new_file(out: Path | None, name: str) -> Path:
     out = out or Path(f"{name}.yaml")
     writable(out, "--out", ".yaml")
     if out.exists():
-        raise InvalidInput(Problem(str(out), "is there already", "name another with --out"))
+        remedy = "remove it, or name another with --out"
+        raise InvalidInput(Problem(str(out), "is there already", remedy))
     return out
 
 
@@ -200,8 +239,8 @@ def _from(source: Source, base: Path) -> Source:
     return source.model_copy(update={"value": from_base(Path(source.value), base)})
 
 
-def _task(located: Located, model: str) -> Task:
-    """The task stated by the model's files."""
+def stated_by_files(located: Located, model: str) -> Task:
+    """The task stated by the model's files. Raises InvalidInput if they state none."""
     if located.path.suffix == ".gguf":
         return TEXT_GENERATION
     if not located.is_file and (located.path / "modules.json").is_file():
@@ -242,15 +281,30 @@ def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _possible(draft: _Draft, model: str, located: Located) -> tuple[_Draft, Planned]:
-    """The draft with variants that quantize the model, and its plan."""
-    try:
-        return draft, _planned(draft, model, located)
-    except InvalidInput as reason:
-        if draft.first.otherwise:
-            other = replace(draft, quantize=draft.first.otherwise)
-            with contextlib.suppress(InvalidInput):
-                return other, _planned(other, model, located)
-        raise reason
+    """The draft with variants that quantize most of the model, else some of it, and its plan."""
+    drafts = [draft]
+    if draft.first.otherwise:
+        drafts.append(replace(draft, quantize=draft.first.otherwise))
+    possible: list[tuple[_Draft, Planned]] = []
+    refusals: list[InvalidInput] = []
+    for each in drafts:
+        try:
+            possible.append((each, _planned(each, model, located)))
+        except InvalidInput as reason:
+            refusals.append(reason)
+            continue
+        if _is_quantized(possible[-1][1]):
+            return possible[-1]
+    if not possible:
+        raise refusals[0]
+    return possible[0]
+
+
+def _is_quantized(planned: Planned) -> bool:
+    """Whether more than half of what its weights take in float32 is saved."""
+    tensors = planned.plan.artifacts[0].tensors
+    floats = sum(4 * math.prod(tensor.shape) for tensor in tensors)
+    return 2 * sum(tensor.bytes for tensor in tensors) < floats
 
 
 def _planned(draft: _Draft, model: str, located: Located) -> Planned:

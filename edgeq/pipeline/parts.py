@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from edgeq.measure import arrays
 from edgeq.measure.inputs import Evaluation, given_samples
 from edgeq.pipeline.build.audio_arrays import prepared_recordings
 from edgeq.pipeline.build.build import Built, build_float, build_possible, settled
+from edgeq.pipeline.check import kept
 from edgeq.pipeline.check.check import CheckRequest, check
 from edgeq.pipeline.check.reference import evaluation_of
 from edgeq.pipeline.check.verdict import Verdict, exit_status, worst
@@ -48,6 +49,7 @@ from edgeq.pipeline.check.workflow import (
     verdicts_of,
 )
 from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.places.place import Place
 from edgeq.quantize.storage import Format
 from edgeq.recipe.parts import PartsRecipe, load_parts
 
@@ -131,26 +133,24 @@ def check_parts(
             what = f"{path} makes no artifact {name!r}"
             raise InvalidInput(Problem("--artifact", what, suggest(name, known)))
 
-    def measured(planned: Planned, built: list[Built], device: Device) -> list[Verdict]:
-        return verdicts_of(planned, built, {device.id: device}, full, progress, on)
-
     return [
-        judge_whole(whole, format, device, measured, full, progress, on).verdict
+        judge_whole(whole, format, device, full, progress, on).verdict
         for format in (known[name] for name in names or known)
         for device in whole.devices[format].values()
     ]
 
 
-def kept_parts(path: Path, device: str, full: bool, progress: Progress) -> JudgedParts:
-    """The whole for one device, with verdicts of parts as they are remembered."""
+def kept_parts(
+    path: Path, devices: Sequence[str], full: bool, progress: Progress
+) -> list[JudgedParts]:
+    """The whole in each file format and for each device, with verdicts as they are remembered."""
     progress("read the recipes of the parts")
-    whole = plan_whole(path, [device])
-
-    def remembered(planned: Planned, built: list[Built], device: Device) -> list[Verdict]:
-        return kept_verdicts(planned, built, {device.id: device}, progress, full)
-
-    (format, (found, *_)), *_ = ((f, [*own.values()]) for f, own in whole.devices.items())
-    return judge_whole(whole, format, found, remembered, full, progress)
+    whole = plan_whole(path, devices)
+    return [
+        judge_whole(whole, format, device, full, progress, reuse=True)
+        for format, own in whole.devices.items()
+        for device in own.values()
+    ]
 
 
 def name_of(format: Format) -> str:
@@ -162,14 +162,16 @@ def judge_whole(
     whole: Whole,
     format: Format,
     device: Device,
-    judge_part: Callable[[Planned, list[Built], Device], list[Verdict]],
     full: bool,
     progress: Progress,
     on: str | None = None,
+    *,
+    reuse: bool = False,
 ) -> JudgedParts:
     """Judge each part by itself, put the best of each together, and judge that.
 
     The best has passed, or come nearest to it, and is nearest to full precision among those.
+    reuse: verdicts that are remembered.
     """
     chosen: dict[str, tuple[Planned, Built, Verdict]] = {}
     floats: dict[str, Built] = {}
@@ -178,12 +180,48 @@ def judge_whole(
         built, _ = build_possible(planned, Store(), progress, names=wanted)
         planned = settled(planned, built)
         by_name = {item.artifact.name: item for item in built}
-        best = max(judge_part(planned, built, device), key=lambda each: each.nearness)
+        own = {device.id: device}
+        if reuse:
+            verdicts = kept_verdicts(planned, built, own, progress, full)
+        else:
+            verdicts = verdicts_of(planned, built, own, full, progress, on)
+        best = max(verdicts, key=lambda each: each.nearness)
         chosen[name] = (planned, by_name[best.artifact], best)
         floats[name] = build_float(planned, Store(), progress, format)
     built_parts = {name: each[1] for name, each in chosen.items()}
     item = assemble(whole.path, whole.recipe, format, built_parts)
-    baseline = assemble(whole.path, whole.recipe, format, floats)
+    ((address, there),) = by_place({device.id: device}, on).items()
+    with opened(address, there, progress) as place:
+        path = _verdict_path(whole, item, device, place)
+        verdict = kept.recall(path, full) if reuse else None
+        if verdict is None:
+            verdict = _checked(whole, item, floats, device, place, full, progress)
+            kept.remember(path, verdict)
+    judged = {name: each[2] for name, each in chosen.items()}
+    return JudgedParts(device, item, _joined(verdict, judged, whole.recipe), chosen)
+
+
+def _verdict_path(whole: Whole, item: Built, device: Device, place: Place) -> Path:
+    recipe, base = whole.recipe, whole.path.parent
+    timed = {
+        name: kept.data_of(planned.recipe.data.evaluation, planned.path.parent)
+        for name, planned in whole.parts.items()
+    }
+    given = recipe.data.evaluation
+    return kept.path_of(item.path, device, place, recipe.budgets, given, base, parts=timed)
+
+
+def _checked(
+    whole: Whole,
+    item: Built,
+    floats: Mapping[str, Built],
+    device: Device,
+    place: Place,
+    full: bool,
+    progress: Progress,
+) -> Verdict:
+    """The verdict on the artifact of all parts, without those on each."""
+    baseline = assemble(whole.path, whole.recipe, item.artifact.format, floats)
     with TemporaryFolder() as folder:
         request = CheckRequest(
             targets={item.path: [device]},
@@ -194,11 +232,8 @@ def judge_whole(
             full=full,
             recipe=str(whole.path),
         )
-        ((address, own),) = by_place({device.id: device}, on).items()
-        with opened(address, own, progress) as place:
-            (verdict,) = check(request, place, progress)
-    judged = {name: each[2] for name, each in chosen.items()}
-    return JudgedParts(device, item, _joined(verdict, judged, whole.recipe), chosen)
+        (verdict,) = check(request, place, progress)
+    return verdict
 
 
 def _evaluation(

@@ -246,10 +246,11 @@ def _bundle_parts(
     recipe: Path, device: str, out: Path, progress: Progress, full: bool = False
 ) -> Bundled:
     """Bundle the parts' best artifacts. Raises NotPassed, with the verdict, if they failed."""
-    whole = kept_parts(recipe, device, full, progress)
+    wholes = kept_parts(recipe, [device], full, progress)
+    whole = max(wholes, key=lambda each: each.verdict.nearness)
     artifact, verdict = whole.built.artifact, whole.verdict
     if verdict.exit_status != EXIT_PASS:
-        raise _nothing_passed([verdict], recipe, device)
+        raise _nothing_passed([each.verdict for each in wholes], recipe, device)
     documents = {README_FILE: readme_of_parts(artifact, verdict)}
     texts = []
     for name, (planned, built, own) in whole.parts.items():

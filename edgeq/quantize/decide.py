@@ -20,7 +20,7 @@ TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 _ROUTER = ".mlp.gate.weight"
 _CHOOSES = "it chooses experts, which errors would change"
 # Of a layer's short convolution: a few columns, which no kernel for codes reads.
-_TAPS = ".conv.conv.weight"
+_TAPS = (".conv.conv.weight", ".linear_attn.conv1d.weight")
 _FEW = "a convolution over a few positions"
 ALREADY = "already quantized"
 """The start of the reason for weights that the user's file already stores as integers."""

@@ -24,7 +24,9 @@ def print_recommendation(answer: Answer, console: Console) -> None:
             (answer.model, "bold"),
             f" ({_count(answer.parameters)} parameters) on ",
             (answer.device, "bold"),
-            f" ({answer.device_name}), for {answer.purpose}{context}",
+            f" ({answer.device_name})",
+            f", for {answer.purpose}" if answer.purpose else "",
+            context,
         )
     )
     limits = answer.limits
@@ -37,8 +39,8 @@ def print_recommendation(answer: Answer, console: Console) -> None:
     console.print("\nEverything below is estimated:")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     is_decoder = answer.context is not None
-    speed = "tokens/s" if is_decoder else "one text"
-    loss = "loss, KL" if is_decoder else "1 − cosine"
+    speed = "tokens/s" if is_decoder else "one text" if answer.purpose else "one run"
+    loss = "loss, KL" if is_decoder else "1 − cosine" if answer.purpose else "loss"
     for name in ("preset", "download", "memory", speed, loss, "fits"):
         table.add_column(name, justify="left" if name in ("preset", "fits") else "right")
     for one in answer.candidates:

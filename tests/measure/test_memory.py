@@ -119,3 +119,25 @@ def test_anonymous_peak_holds_what_was_freed() -> None:
     assert during - before >= 32 * MIB - TOLERANCE
     assert peak.anonymous_bytes >= during - TOLERANCE
     assert memory.read().anonymous_bytes <= during - 32 * MIB + TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("seconds", "peaks", "runs"),
+    [
+        (0.01, [0] * 32, 32),  # fast: always as often
+        (4.0, [0] * 32, 6),  # slow and flat
+        (1.0, [0] * 32, 10),  # once 10 s have passed
+        (4.0, [MIB * count for count in range(32)], 32),  # each run takes more
+        (4.0, [min(count, 5) * MIB for count in range(32)], 11),  # until it does not
+    ],
+)
+def test_a_slow_model_runs_until_its_memory_is_flat(
+    seconds: float, peaks: list[int], runs: int
+) -> None:
+    class Peak(memory.Peak):
+        def so_far(self) -> int:
+            return peaks[len(ran) - 1]
+
+    ran: list[int] = []
+    found = memory.run_until_flat(lambda: ran.append(1), Peak(), lambda: seconds * len(ran))
+    assert found == len(ran) == runs

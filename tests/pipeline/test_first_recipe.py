@@ -11,9 +11,12 @@ import pytest
 
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
+import onnx
+
 from edgeq.core.errors import InvalidInput
-from edgeq.core.tasks import TASKS, Task
+from edgeq.core.tasks import IMAGE_CLASSIFICATION, TASKS, Task
 from edgeq.core.yamlfile import read_yaml
+from edgeq.measure.intervals import share_bounds
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
@@ -21,6 +24,7 @@ from tests.support import onnx_models
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 WREN = str(RECIPES / "wren")
+IMAGES = IMAGE_CLASSIFICATION.name
 TEXTS: dict[str, Any] = {
     "calibration": RECIPES / "data" / "wren-calibration.txt",
     "evaluation": RECIPES / "data" / "wren-evaluation.txt",
@@ -39,6 +43,25 @@ def test_a_language_models_recipe_is_planned_within_its_own_budgets(tmp_path: Pa
     for device in expected_everywhere(planned)[eight.name].values():
         assert device.memory.peak.high < peak
     assert {target.format for target in planned.recipe.targets} == {"gguf"}
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "samples"),
+    [
+        ("text-classification", "two hundred or more", 200),
+        ("image-classification", "two hundred or more", 200),
+        ("speech-recognition", "forty or more", 40),
+    ],
+)
+def test_as_many_samples_as_are_asked_for_can_prove_the_first_budget(
+    task: str, words: str, samples: int
+) -> None:
+    first = TASKS[task].first_recipe
+    assert first is not None
+    assert words in first.evaluation[1]
+    (budget,) = (line for line in first.budgets if "agreement" in line)
+    limit = float(budget.partition("agreement: ")[2].strip(" }"))
+    assert share_bounds(1.0, samples).low > limit
 
 
 def test_data_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -62,14 +85,59 @@ def test_an_onnx_file_is_found_from_the_recipes_directory(
     document = read_yaml(written.path)
     assert document.data["model"] == {"source": "../my models/net: 1.onnx", "task": "tensor"}
     assert document.data["name"] == "net-1"
+    # What int8 leaves in float, convolutions, is most of it.
+    assert document.data["quantize"] == {"default": ["int8-static"]}
     with pytest.raises(InvalidInput, match=r"calibration\.npz"):
         make_plan(written.path)
+
+
+def test_the_directory_of_an_exported_model_stands_for_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my-net").mkdir()
+    onnx_models.product(Path("my-net", "model.onnx"), 0, 256, 192)
+    written = write_first_recipe("my-net", ["here"])
+    document = read_yaml(written.path)
+    assert written.path.name == "my-net.yaml"
+    assert document.data["model"] == {"source": "./my-net/model.onnx", "task": "tensor"}
 
 
 def test_a_net_of_convolutions_alone_gets_the_variant_that_quantizes_it(tmp_path: Path) -> None:
     net = onnx_models.only_convolutions(tmp_path / "net.onnx")
     written = write_first_recipe(str(net), ["here"], tmp_path / "net.yaml")
     assert read_yaml(written.path).data["quantize"] == {"default": ["int8-static"]}
+
+
+def test_labels_in_a_file_are_taken_and_a_guess_is_called_one(tmp_path: Path) -> None:
+    labels = [f"kind {index}" for index in range(10)]
+    file = onnx_models.convolutional(tmp_path / "net.onnx")
+    model = onnx.load(file)
+    model.metadata_props.add(key="character", value="\n".join(labels))
+    onnx.save(model, file)
+    written = write_first_recipe(str(file), ["here"], tmp_path / "net.yaml", task=IMAGES)
+    assert "or every answer is a guess" in written.hint
+    found = read_yaml(written.path).data["model"]
+    assert found["labels"] == labels
+    assert found["image"]["size"] == [32, 32]
+    assert not {"fill", "align"} & {*found["image"]}
+    model.metadata_props[0].value = "kind 0"
+    onnx.save(model, file)
+    written = write_first_recipe(str(file), ["here"], tmp_path / "other.yaml", task=IMAGES)
+    assert next(need.path.name for need in written.missing) == "labels.txt"
+
+
+def test_a_package_of_an_onnx_file_is_named_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = onnx_models.product(tmp_path / "net.onnx", 0, 64, 48)
+    about = tmp_path / "some_net-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: some-net\nVersion: 1.0\n")
+    (about / "RECORD").write_text("net.onnx,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InvalidInput, match=rf"edgeq new {file}$"):
+        write_first_recipe("package:some-net", ["here"], tmp_path / "a.yaml")
 
 
 def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:

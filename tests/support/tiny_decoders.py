@@ -136,6 +136,18 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
         "gpt2",
     ),
     "glm4": ("Glm4", {"head_dim": 64, "partial_rotary_factor": 0.5}, "llama3"),
+    "gpt_oss": (
+        "GptOss",
+        {
+            **{"head_dim": 32, "sliding_window": WINDOW, "num_hidden_layers": 4},
+            **{"num_local_experts": 5, "num_experts_per_tok": 2, "intermediate_size": 96},
+            "rope_scaling": {
+                **{"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+                **{"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True},
+            },
+        },
+        "gpt2",
+    ),
     "lfm2": (
         "Lfm2",
         {
@@ -146,7 +158,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
 }
 FAMILIES = tuple(_KINDS)
-ON_APPLE = tuple(name for name in FAMILIES if name not in ("qwen3_moe", "lfm2"))
+ON_APPLE = tuple(name for name in FAMILIES if name not in ("qwen3_moe", "gpt_oss", "lfm2"))
 
 
 def make(folder: Path, family: str, **overrides: Any) -> Path:
@@ -209,8 +221,10 @@ def network(family: str, seed: int = 0, **overrides: Any) -> Any:
     )
     with torch.no_grad():
         for key, weight in made.named_parameters():
-            if weight.ndim == 1:
+            if weight.ndim == 1 or key.endswith("_bias"):
                 weight += 0.3 * torch.randn(weight.shape)
+            elif key.endswith("gate_up_proj") and name == "GptOss":
+                weight *= 4  # some gates are beyond their limit
             elif "embed_tokens" in key and name.startswith("Gemma"):
                 weight /= 4  # Gemma multiplies them by the square root of the width
     return made.eval()

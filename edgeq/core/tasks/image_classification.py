@@ -21,7 +21,10 @@ IMAGE_CLASSIFICATION = Task(
     first_recipe=FirstRecipe(
         formats=("onnx",),
         calibration=("calibration", "a directory with a hundred or more images of your app"),
-        evaluation=("evaluation", "a directory with others, one subdirectory for each label"),
+        evaluation=(
+            "evaluation",
+            "a directory with two hundred or more others, in a subdirectory for each label",
+        ),
         budgets=("latency: {p90: 100 ms}", "quality: {agreement: 0.98}"),
         quantize=("int8-static",),  # other 8 bits are slower than float in convolutions
     ),

@@ -20,7 +20,10 @@ SPEECH_RECOGNITION = Task(
     first_recipe=FirstRecipe(
         formats=("onnx",),
         calibration=("calibration", "a directory with a hundred or more .wav files of your app"),
-        evaluation=("evaluation", "a directory with others, and their texts in transcripts.tsv"),
+        evaluation=(
+            "evaluation",
+            "a directory with forty or more others, and their texts in transcripts.tsv if known",
+        ),
         budgets=("latency: {p90: 1 s}", "quality: {agreement: 0.90}"),
         otherwise=("int8-static",),  # nets of convolutions
     ),

@@ -21,7 +21,10 @@ TEXT_CLASSIFICATION = Task(
     first_recipe=FirstRecipe(
         formats=("onnx",),
         calibration=("calibration.txt", "a hundred or more texts of your app, one per line"),
-        evaluation=("evaluation.tsv", "other texts in the columns text, label; or without label"),
+        evaluation=(
+            "evaluation.tsv",
+            "two hundred or more other texts in the columns text, label; or without label",
+        ),
         budgets=("latency: {p90: 100 ms}", "quality: {agreement: 0.98}"),
     ),
     budgets=(

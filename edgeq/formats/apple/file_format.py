@@ -32,6 +32,7 @@ class AppleFormat(FileFormat):
         unwritten = {
             "mixtures of experts": decoder and decoder.experts,
             "layers with a convolution": decoder and decoder.convolution,
+            "layers with linear attention": decoder and decoder.delta,
         }
         for name, found in unwritten.items():
             if found is not None:

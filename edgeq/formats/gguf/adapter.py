@@ -13,7 +13,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from edgeq.formats.gguf.convert import row_order
+from edgeq.formats.gguf.convert import column_order, row_order
 from edgeq.formats.gguf.header import ALIGNMENT, read_header
 from edgeq.formats.gguf.names import architecture_of, gguf_name
 from edgeq.formats.gguf.values import MetaValue
@@ -37,7 +37,8 @@ def write_adapter(path: Path, adapter: Adapter, decoder: Decoder) -> None:
     for own, factors in adapter.items():
         down, up = _stored(decoder, own)
         order = row_order(decoder, own)
-        halves[down] = factors.down
+        columns = column_order(decoder, own)
+        halves[down] = factors.down if columns is None else factors.down[:, columns]
         halves[up] = factors.up if order is None else factors.up[order]
 
     def chunks(stored: str) -> Iterator[np.ndarray]:
@@ -76,6 +77,10 @@ def values_of_file(
         if order is not None:
             stored, rows = rows, np.empty_like(rows)
             rows[order] = stored
+        columns = column_order(decoder, name)
+        if columns is not None:
+            stored, rows = rows, np.empty_like(rows)
+            rows[:, columns] = stored
         yield name, rows
 
 

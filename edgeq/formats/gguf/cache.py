@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ _STATE_BYTES = 4  # of a value that a convolution carries on
 _CELLS = 256  # llama.cpp allocates positions in multiples of this
 # One in how many layers attends to the whole text if a file names a window: facts about
 # llama.cpp's model definitions, which files do not contain.
-_FULL_EVERY = {"gemma2": 2, "gemma3": 6}
+_FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,22 @@ def cache_facts(header: Header) -> CacheFacts:
     both = int(fact("attention.key_length", width)) + int(fact("attention.value_length", width))
     every = _FULL_EVERY.get(architecture, 1)
     window = fact("attention.sliding_window") if every > 1 else None
-    kept = int(fact("shortconv.l_cache", 1)) - 1
+    every_attends = int(fact("full_attention_interval", 1)) or 1
+    kv_heads = [n if (at + 1) % every_attends == 0 else 0 for at, n in enumerate(kv_heads)]
     return CacheFacts(
         values=tuple(count * both for count in kv_heads),
         window=int(window) if window else None,
         full_every=every,
-        state=_STATE_BYTES * kv_heads.count(0) * kept * int(fact("embedding_length", 0)),
+        state=_STATE_BYTES * kv_heads.count(0) * _carried(fact),
     )
+
+
+def _carried(fact: Callable[..., Any]) -> int:
+    """Values that a layer without attention carries on."""
+    convolved = (int(fact("shortconv.l_cache", 1)) - 1) * int(fact("embedding_length", 0))
+    inner, width = int(fact("ssm.inner_size", 0)), int(fact("ssm.state_size", 0))
+    both = inner + 2 * int(fact("ssm.group_count", 0)) * width
+    return convolved + (int(fact("ssm.conv_kernel", 1)) - 1) * both + inner * width
 
 
 def _per_layer(found: Any, layers: int) -> list[int]:

@@ -15,6 +15,7 @@ import numpy as np
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.models.architectures import FAMILIES, Decoder, LlamaCpp
+from edgeq.models.architectures.delta import Delta
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.rope import Rope
 from edgeq.quantize.number_formats import Floats
@@ -76,6 +77,8 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
         metadata["expert_feed_forward_length"] = _whole(decoder.experts.width)
     if decoder.convolution:
         metadata["shortconv.l_cache"] = _whole(decoder.convolution.taps)
+    if decoder.delta:
+        metadata.update(_delta_keys(decoder, decoder.delta))
     metadata.update(_window_keys(decoder))
     metadata.update(_factor_keys(decoder))
     if decoder.query_growth:
@@ -138,10 +141,40 @@ def _whole(value: int) -> MetaValue:
 
 def _kv_heads(decoder: Decoder) -> MetaValue:
     """One number, or one for each layer if some have no attention."""
-    if decoder.convolution is None:
+    if decoder.convolution is None:  # the places of linear attention have a key of their own
         return _whole(decoder.kv_heads)
     counts = [decoder.kv_heads if decoder.attends(n) else 0 for n in range(decoder.layers)]
     return MetaValue("array", np.array(counts, np.int32), "int32")
+
+
+def _delta_keys(decoder: Decoder, delta: Delta) -> dict[str, MetaValue]:
+    half = decoder.rope_dim // 2
+    # How an image's three positions share the columns; a text's are equal.
+    sections = np.array([*((half + 2 - place) // 3 for place in range(3)), 0], np.int32)
+    return {
+        "ssm.conv_kernel": _whole(delta.taps),
+        "ssm.inner_size": _whole(delta.value),
+        "ssm.state_size": _whole(delta.key_width),
+        "ssm.time_step_rank": _whole(delta.value_heads),
+        "ssm.group_count": _whole(delta.key_heads),
+        "full_attention_interval": _whole(_interval(decoder)),
+        "rope.dimension_sections": MetaValue("array", sections, "int32"),
+    }
+
+
+def _interval(decoder: Decoder) -> int:
+    """p if every p-th layer, and no other, has attention; 0 otherwise."""
+    attend = [layer + 1 for layer in range(decoder.layers) if decoder.attends(layer)]
+    regular = range(attend[0], decoder.layers + 1, attend[0])
+    return attend[0] if attend == list(regular) else 0
+
+
+def _delta_obstacles(decoder: Decoder, delta: Delta) -> Iterator[tuple[str, str]]:
+    onnx = "build this model for ONNX"
+    if delta.key_width != delta.value_width:
+        yield "the heads of its keys and of its values differ in width", onnx
+    if not _interval(decoder):
+        yield "its layers with attention are not regularly spaced", onnx
 
 
 def _real(value: float) -> MetaValue:
@@ -176,6 +209,8 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield "only some of its layers have experts", other
     if decoder.convolution and decoder.convolution.bias:
         yield "its convolutions have biases", other
+    if decoder.delta:
+        yield from _delta_obstacles(decoder, decoder.delta)
     yield from _rope_obstacles(decoder, other)
     if gemma:
         yield from _gemma_obstacles(decoder, other)
@@ -288,7 +323,8 @@ def _rope_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
         able = [name for name, family in FAMILIES.items() if rope.kind in family.llama_cpp.ropes]
         yield f"the rope_type {rope.kind} is supported only for {', '.join(able)}", other
     if rope.kind == "yarn" and (rope.low, rope.high, rope.rounded) != _YARN_BOUNDS:
-        yield f"its yarn rope has other bounds than {_YARN_BOUNDS[:2]}, rounded", other
+        bounds = f"{_YARN_BOUNDS[:2]}, rounded to whole columns"
+        yield f"its yarn rope has other bounds than {bounds}", "build this model for ONNX"
     if local is not None and local.kind != "default":
         yield f"its windowed layers have the rope_type {local.kind}", other
     if rope.kind == "yarn" and decoder.family in SCALED_BY_HIDDEN:

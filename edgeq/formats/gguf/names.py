@@ -19,17 +19,31 @@ _DECODER_LAYER = {
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "self_attn.sinks": "attn_sinks",
     "mlp.down_proj": "ffn_down",
 }
-_QKV = {f"self_attn.{name}_proj": f"attn_{name}" for name in ("q", "k", "v", "qkv")}
+_QKV = {f"self_attn.{name}_proj": f"attn_{name}" for name in ("q", "k", "v")}
+_JOINED_QKV = {"self_attn.qkv_proj": "attn_qkv"}
 _GATED = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
 _EXPERTS = {
     "mlp.gate": "ffn_gate_inp",
     **{f"mlp.experts.{part}_proj": f"ffn_{part}_exps" for part in ("gate", "up", "down")},
 }
+_BARE = "ssm_a"  # without "weight" behind it
 _CONVOLUTION = {
     **{f"conv.{part}_proj": f"shortconv.{part}_proj" for part in ("in", "out")},
     "conv.conv": "shortconv.conv",
+}
+_DELTA = {
+    "linear_attn.in_proj_qkv": "attn_qkv",
+    "linear_attn.in_proj_z": "attn_gate",
+    "linear_attn.in_proj_a": "ssm_alpha",
+    "linear_attn.in_proj_b": "ssm_beta",
+    "linear_attn.conv1d": "ssm_conv1d",
+    "linear_attn.A_log": _BARE,
+    "linear_attn.dt": "ssm_dt",
+    "linear_attn.norm": "ssm_norm",
+    "linear_attn.out_proj": "ssm_out",
 }
 _JOINED_GATE = {"mlp.gate_up_proj": "ffn_up"}
 _BERT = {
@@ -88,7 +102,8 @@ def gguf_name(family: str, name: str) -> str:
     if found is None or kind not in ("weight", "bias"):
         what = f"{name} is not a weight of a {family} model with a name in GGUF"
         raise InvalidInput(Problem("model.safetensors", what, "use a model without it"))
-    return f"blk.{layer.group(1)}.{found}.{kind}" if layer else f"{found}.{kind}"
+    stored = found if found == _BARE else f"{found}.{kind}"
+    return f"blk.{layer.group(1)}.{stored}" if layer else stored
 
 
 def hugging_face_name(family: str, name: str) -> str | None:
@@ -99,7 +114,8 @@ def hugging_face_name(family: str, name: str) -> str | None:
     >>> hugging_face_name("bert", "blk.0.layer_output_norm.bias")
     'encoder.layer.0.output.LayerNorm.bias'
     """
-    module, _, kind = name.rpartition(".")
+    own = f"{name}.weight" if name.endswith(f".{_BARE}") else name
+    module, _, kind = own.rpartition(".")
     whole, of_layer = _tables(family)
     block = _BLOCK.fullmatch(module)
     table, wanted = (of_layer, block.group(2)) if block else (whole, module)
@@ -126,7 +142,8 @@ def mix_facts(config: Mapping[str, Any]) -> MixFacts:
         return MixFacts("bert", int(config["num_hidden_layers"]), heads, heads)
     decoder = decoder_of(config, "config.json")
     experts = decoder.experts.count if decoder.experts else 0
-    kv_heads = decoder.kv_heads if decoder.attends(0) else 0
+    none_first = decoder.convolution is not None and not decoder.attends(0)
+    kv_heads = 0 if none_first else decoder.kv_heads
     return MixFacts(architecture_of(family), decoder.layers, decoder.heads, kv_heads, experts)
 
 
@@ -137,10 +154,12 @@ def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     norms = {
         known.norms.before_attention: "attn_norm",
         known.norms.after_attention: "post_attention_norm",
-        known.norms.before_feed_forward: "ffn_norm",
+        known.norms.before_feed_forward: known.llama_cpp.feed_forward_norm,
         known.norms.after_feed_forward: "post_ffw_norm",
     }
     named = {own: name for own, name in norms.items() if own is not None}
     gated = _JOINED_GATE if known.fused_gate_up else _GATED
     whole = {**_DECODER, "model.norm": known.llama_cpp.output_norm}
-    return whole, {**_DECODER_LAYER, **named, **_QKV, **gated, **_EXPERTS, **_CONVOLUTION}
+    qkv = _JOINED_QKV if known.fused_qkv else _QKV
+    others = {**_EXPERTS, **_CONVOLUTION, **_DELTA}
+    return whole, {**_DECODER_LAYER, **named, **qkv, **gated, **others}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import TensorRecord
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import Progress
-from edgeq.formats.gguf.convert import read_rows, reorder_codes, row_order
+from edgeq.formats.gguf.convert import column_order, read_rows, reorder_codes, row_order
 from edgeq.formats.gguf.decide import GgufDecision
 from edgeq.formats.gguf.header import ALIGNMENT
 from edgeq.formats.gguf.hyperparameters import (
@@ -48,7 +48,7 @@ from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 _BYTES_AT_ONCE = 4 << 20
 # Added to a vector unchanged, or convolved: there are no kernels for quantized ones.
-_ALWAYS_FLOAT = ("token_types.weight", "shortconv.conv.weight")
+_ALWAYS_FLOAT = ("token_types.weight", "shortconv.conv.weight", "ssm_conv1d.weight")
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,8 @@ class _File(_Described):
     ) -> None:
         super().__init__(directory, {own: directory.tensors[own].shape for own in decisions}, name)
         self.types = {own: self._type(own, decision) for own, decision in decisions.items()}
+        for own, decision in decisions.items():
+            self._require_whole_heads(own, decision)
         self.metadata = quantized_metadata(self.metadata, _mix_name(mix), importance)
         stored = file_order([*self.own_names, *self.hyperparameters.extra])
         self.specs = [self._spec(name) for name in stored]
@@ -189,6 +191,19 @@ class _File(_Described):
         if len(self.shapes[own]) == 1 or self.names[own].endswith(_ALWAYS_FLOAT):
             return TYPES["F32"]
         return decision.type
+
+    def _require_whole_heads(self, own: str, decision: GgufDecision) -> None:
+        """Raise InvalidInput for own codes whose columns cannot be put in llama.cpp's order."""
+        delta = self.decoder.delta if self.decoder else None
+        if delta is None or not decision.has_own_codes or column_order(self.decoder, own) is None:
+            return
+        if delta.value_width % decision.type.block:
+            what = (
+                f"{own}: its heads of {delta.value_width} columns, which llama.cpp has in another "
+                f"order, are not whole blocks of {decision.type.block}"
+            )
+            remedy = "leave 'method' out for this variant: llama.cpp's library then rounds it"
+            raise InvalidInput(Problem("quantize", what, remedy))
 
     def _spec(self, stored: str) -> TensorSpec:
         extra = self.hyperparameters.extra.get(stored)
@@ -249,7 +264,9 @@ class _Tensors:
             raise ValueError(
                 f"{own}: {quantized.number_format.name} codes for a tensor of {type.name}"
             )
-        tensor = reorder_codes(quantized, row_order(self._file.decoder, own))
+        decoder = self._file.decoder
+        columns = column_order(decoder, own)
+        tensor = reorder_codes(quantized, row_order(decoder, own), columns)
         yield pack_codes(tensor)
 
 

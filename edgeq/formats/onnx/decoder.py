@@ -77,24 +77,23 @@ class BoundSession:
     def __init__(self, session: onnx_session.Session, context: int) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._shapes: list[tuple[int | str, ...]] = []
+        self._shapes: dict[str, tuple[int | str, ...]] = {}
         self._takes_length = False
         for value in session.get_inputs():
             if value.name == "text_length":
                 self._takes_length = True
             if not value.name.startswith("past_key_values."):
                 continue
-            self._shapes.append(tuple(value.shape))
-            cache = onnx_session.array_value(
-                np.zeros(self._sizes(self._shapes[-1], context), np.float32)
-            )
+            self._shapes[value.name] = tuple(value.shape)
+            sizes = self._sizes(value.name, context)
+            cache = onnx_session.array_value(np.zeros(sizes, np.float32))
             present = value.name.replace("past_key_values", "present")
             self._binding.bind_ortvalue_input(value.name, cache)
             self._binding.bind_ortvalue_output(present, cache)
 
     def nbytes(self, context: int) -> int:
         """Bytes that `context` positions use when filled; unwritten memory is not resident."""
-        return 4 * sum(math.prod(self._filled(shape, context)) for shape in self._shapes)
+        return 4 * sum(math.prod(self._filled(name, context)) for name in self._shapes)
 
     def run(self, token_ids: Ids, past: int, length: int, into: Floats) -> None:
         """Run `token_ids` after `past` positions; logits of the last tokens go `into`.
@@ -114,14 +113,12 @@ class BoundSession:
         self._binding.bind_ortvalue_output("logits", onnx_session.array_value(into[None]))
         self._session.run_with_iobinding(self._binding)
 
-    @classmethod
-    def _filled(cls, shape: tuple[int | str, ...], context: int) -> tuple[int, ...]:
-        sizes = cls._sizes(shape, context)
-        if len(sizes) < 4:
+    def _filled(self, name: str, context: int) -> tuple[int, ...]:
+        sizes = self._sizes(name, context)
+        if not name.endswith((".key", ".value")):
             return sizes
         _, heads, positions, width = sizes
         return heads, min(context, positions), width
 
-    @staticmethod
-    def _sizes(shape: tuple[int | str, ...], context: int) -> tuple[int, ...]:
-        return tuple(size if isinstance(size, int) else context for size in shape)
+    def _sizes(self, name: str, context: int) -> tuple[int, ...]:
+        return tuple(size if isinstance(size, int) else context for size in self._shapes[name])

@@ -32,7 +32,7 @@ def write_genai(directory: Path, decoder: Decoder, begin: int | None) -> list[st
     """
     model = ir.load(directory / MODEL_FILE)
     takes_length = any(value.name == "text_length" for value in model.graph.inputs)
-    if takes_length or decoder.convolution is not None:
+    if takes_length or decoder.state_bytes:
         return []
     _take_mask(model)
     _keep_every_position(model)

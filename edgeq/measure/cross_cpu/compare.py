@@ -35,7 +35,7 @@ from edgeq.measure.cross_cpu.records import (
     Status,
 )
 from edgeq.measure.cross_cpu.samples import CONTEXT, TEXTS, graph_feeds
-from edgeq.measure.cross_cpu.statistics import WHOLE_TIMES, Statistics, compare
+from edgeq.measure.cross_cpu.statistics import WHOLE_TIMES, Expected, Statistics, compare
 from edgeq.places.place import Here, Place
 from edgeq.places.process import PassFailed, PassStopped, Request
 from edgeq.recipe.budgets import Workload
@@ -77,13 +77,12 @@ def compare_cpus(
 class _Known:
     """The reference's answers to a probe, per output and sample, for `Statistics`.
 
-    has_shape: by output, whether its shape is the same for slightly other data; that of found boxes
-    is not, and then there are no values to compare one by one.
+    expected: by output; None if its shape is another for slightly other data, as that of found
+    boxes: then there are no values to compare one by one.
     """
 
     exact: list[list[Array]]
-    noises: list[list[list[Array]]]
-    has_shape: list[bool]
+    expected: list[Expected | None]
 
 
 class _Check:
@@ -101,7 +100,6 @@ class _Check:
         self._artifact, self._folder, self._progress = artifact, folder, progress
         self._most_seconds = most_seconds
         self.reference = Here()
-        self._whole = self._whole_request(directory)
         self._probe: Probe | None = None
         progress(f"{artifact.name}: {self.reference.name}")
         if file_format(artifact.format).compared_by_operator:
@@ -109,6 +107,7 @@ class _Check:
             self._bare = self._probe.write(folder / "bare", {})
             self._set = self._probe.write(folder / "set")
             self._feeds = self._probe.write_feeds(folder / "feeds.npz")
+        self._whole = self._whole_request(directory)
         started = time.monotonic()
         self._known, self._answers, self._float = self._ask_reference(float_dir)
         self._seconds_here = time.monotonic() - started
@@ -145,12 +144,19 @@ class _Check:
         if self._probe is None:
             (whole,) = self._ask(place, [self._whole])
             return self._with_whole(_result(place, "same", ""), whole)
-        probes = [self._probe_request(probe) for probe in (self._bare, self._set)]
-        bare, as_set, whole = self._ask(place, [*probes, self._whole])
+        probes = [self._probe_request(self._bare)]
+        if self._seconds_here < _STARTING:  # else it is asked if it is needed
+            probes.append(self._probe_request(self._set))
+        bare, *as_set, whole = self._ask(place, [*probes, self._whole])
         return self._with_whole(self._operators(place, bare, as_set), whole)
 
-    def _operators(self, place: Place, bare: list[Array], as_set: list[Array]) -> PlaceDifferences:
-        """Each operator alone, without settings; if some differ, also with them."""
+    def _operators(
+        self, place: Place, bare: list[Array], as_set: list[list[Array]]
+    ) -> PlaceDifferences:
+        """Each operator alone, without settings; if some differ, also with them.
+
+        as_set: the answers with settings, if they are known.
+        """
         assert self._probe is not None
         found = self._differing(bare)
         facts: dict[str, Any] = {"compared": len(self._probe.operators)}
@@ -164,7 +170,8 @@ class _Check:
         from edgeq.models.onnx_session import CURES
 
         cure = CURES[place.device().arch]
-        left = self._differing(as_set)
+        (found_set,) = as_set or self._ask(place, [self._probe_request(self._set)])
+        left = self._differing(found_set)
         if not left:
             return _result(place, "cured", found[0].why, cure=cure, **facts)
         cured = self._probe.write(self._folder / quote(f"cured on {place.name}", safe=" "), cure)
@@ -214,12 +221,11 @@ class _Check:
     ) -> OperatorDifference | None:
         for output in operator.outputs:
             assert self._known is not None
-            if not self._known.has_shape[output]:
+            exact, expected = self._known.exact[output], self._known.expected[output]
+            if expected is None:
                 continue
-            exact = self._known.exact[output]
-            noises = [noise[output] for noise in self._known.noises]
             if _alike(answers[output], exact):
-                statistics = compare(answers[output], exact, noises)
+                statistics = expected.compare(answers[output])
                 if exact[0].dtype in (np.int8, np.uint8):
                     statistics = _allow_a_code(statistics, exact)
                 faults = statistics.faults()
@@ -262,12 +268,8 @@ class _Check:
     def _as_known(self, answers: list[list[Array]]) -> _Known:
         own, moved, exactly = map(self._by_output, answers)
         outputs = list(zip(exactly, moved, own, strict=True))
-        has_shape = [_alike(*output) for output in outputs]
-        shifted = [
-            [_shift(e, m, o) for e, m, o in zip(*output, strict=True)] if same else []
-            for output, same in zip(outputs, has_shape, strict=True)
-        ]
-        return _Known(exactly, [own, shifted], has_shape)
+        expected = [_expected(*output) if _alike(*output) else None for output in outputs]
+        return _Known(exactly, expected)
 
     def _by_output(self, answers: list[Array]) -> list[list[Array]]:
         """Answers sample by sample as lists by output."""
@@ -301,6 +303,8 @@ class _Check:
             return request
         path = self._folder / "whole.npz"
         feeds = graph_feeds(directory, artifact)
+        if self._probe is not None:  # as many as have enough values
+            feeds = feeds[: len(self._probe.feeds)]
         stacked: dict[str, Any] = {name: np.stack([f[name] for f in feeds]) for name in feeds[0]}
         np.savez(path, **stacked)
         return request.model_copy(update={"texts": (), "arrays": path})
@@ -348,6 +352,11 @@ _OTHER_SHAPE = Statistics(
 def _distance(statistics: Statistics) -> float:
     """The size of the difference; not finite is the largest."""
     return statistics.rms if statistics.finite else float("inf")
+
+
+def _expected(exact: list[Array], moved: list[Array], own: list[Array]) -> Expected:
+    shifted = [_shift(*each) for each in zip(exact, moved, own, strict=True)]
+    return Expected(exact, [own, shifted])
 
 
 def _shift(exact: Array, moved: Array, own: Array) -> Array:

@@ -96,36 +96,52 @@ class Statistics(Frozen):
         return found
 
 
+class Expected:
+    """The exact answers and their noise, in sizes that are computed once for all places.
+
+    exact: sample by sample, in arrays of equal shapes. noises: other legitimate answers of the same
+    shapes, whose distance defines the noise; for answers to perturbed inputs, pass exact +
+    (perturbed − unperturbed).
+    """
+
+    def __init__(self, exact: Sequence[Array], noises: Sequence[Sequence[Array]]) -> None:
+        wanted = _rows(exact)
+        self._finite = np.isfinite(wanted)
+        self._others = wanted[~self._finite]
+        self._wanted = wanted = np.where(self._finite, wanted, 0)
+        self._size = _rms(wanted) or 1.0
+        distances = [np.where(self._finite, _rows(noise), 0) - wanted for noise in noises]
+        self._noise_rms = max(map(_rms, distances), default=0.0) / self._size
+        self._noise_largest = max(map(_largest, distances), default=0.0) / self._size
+
+    def compare(self, answers: Sequence[Array]) -> Statistics:
+        """Compare the answers of a place."""
+        given, wanted = _rows(answers), self._wanted
+        finite = np.isfinite(given)
+        same_places = bool((finite == self._finite).all())
+        same_values = np.array_equal(given[~self._finite], self._others, equal_nan=True)
+        given = np.where(self._finite & finite, given, 0)
+        distance = given - wanted
+        slope, error = _slope(given, wanted)
+        return Statistics(
+            elements=wanted.size,
+            rms=_rms(distance) / self._size,
+            largest=_largest(distance) / self._size,
+            noise_rms=self._noise_rms,
+            noise_largest=self._noise_largest,
+            norm_ratio=_norm_ratio(given, wanted),
+            slope=slope,
+            slope_low=None if error is None else slope - _Z * error,
+            slope_high=None if error is None else slope + _Z * error,
+            finite=same_places and same_values,
+        )
+
+
 def compare(
     answers: Sequence[Array], exact: Sequence[Array], noises: Sequence[Sequence[Array]]
 ) -> Statistics:
-    """Compare `answers` of a place with the `exact` ones, sample by sample in arrays of equal
-    shapes.
-
-    noises: other legitimate answers of the same shapes, whose distance defines the noise; for
-    answers to perturbed inputs, pass exact + (perturbed − unperturbed).
-    """
-    wanted = _rows(exact)
-    given = _rows(answers)
-    finite = np.isfinite(wanted)
-    same_places = bool((np.isfinite(given) == finite).all())
-    same_values = np.array_equal(given[~finite], wanted[~finite], equal_nan=True)
-    wanted, given = np.where(finite, wanted, 0), np.where(finite & np.isfinite(given), given, 0)
-    size = _rms(wanted) or 1.0
-    others = [np.where(finite, _rows(noise), 0) - wanted for noise in noises]
-    slope, error = _slope(given, wanted)
-    return Statistics(
-        elements=wanted.size,
-        rms=_rms(given - wanted) / size,
-        largest=_largest(given - wanted) / size,
-        noise_rms=max((_rms(other) for other in others), default=0.0) / size,
-        noise_largest=max((_largest(other) for other in others), default=0.0) / size,
-        norm_ratio=_norm_ratio(given, wanted),
-        slope=slope,
-        slope_low=None if error is None else slope - _Z * error,
-        slope_high=None if error is None else slope + _Z * error,
-        finite=same_places and same_values,
-    )
+    """Compare `answers` of one place with the `exact` ones, see `Expected`."""
+    return Expected(exact, noises).compare(answers)
 
 
 def _rows(arrays: Sequence[Array]) -> npt.NDArray[np.float64]:

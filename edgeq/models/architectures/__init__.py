@@ -13,6 +13,7 @@ from edgeq.models.architectures.decoder import DEFAULT_CONTEXT, Decoder, Norms
 from edgeq.models.architectures.family import Family, LlamaCpp
 from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
 from edgeq.models.architectures.glm4 import GLM4
+from edgeq.models.architectures.gpt_oss import GPT_OSS
 from edgeq.models.architectures.granite import GRANITE, GRANITE4
 from edgeq.models.architectures.lfm2 import LFM2
 from edgeq.models.architectures.llama import LLAMA
@@ -22,6 +23,7 @@ from edgeq.models.architectures.phi3 import PHI3
 from edgeq.models.architectures.qwen2 import QWEN2
 from edgeq.models.architectures.qwen3 import QWEN3
 from edgeq.models.architectures.qwen3_moe import QWEN3_MOE
+from edgeq.models.architectures.qwen35 import QWEN35
 from edgeq.models.architectures.smollm3 import SMOLLM3
 from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
 from edgeq.models.settings import Settings
@@ -30,12 +32,12 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, QWEN3_MOE, GEMMA2, GEMMA3, PHI3),
-        *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4, LFM2),
+        *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4, LFM2, GPT_OSS, QWEN35),
     )
 }
 """By `model_type` in config.json."""
 
-_ATTENTION = {"full_attention", "sliding_attention", "attention"}
+_OPERATORS = {"full_attention", "sliding_attention", "attention", "linear_attention", "conv"}
 
 __all__ = (
     "DEFAULT_CONTEXT",
@@ -80,5 +82,5 @@ def _lacking(config: Mapping[str, Any]) -> str:
     """The operators that no exporter has, as far as the configuration names them."""
     kinds = config.get("layer_types")
     named = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
-    found = [f"layers of {kind!r}" for kind in sorted(named - _ATTENTION)[:3]]
+    found = [f"layers of {kind!r}" for kind in sorted(named - _OPERATORS)[:3]]
     return f": there is no operator for {' and '.join(found)}" if found else ""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TAPS = ".conv.conv.weight"
-"""The ending of the name of a convolution's own weight, after its layer's."""
-
 
 @dataclass(frozen=True)
 class Convolution:
@@ -21,10 +18,9 @@ class Convolution:
     bias: bool
     layers: frozenset[int]
 
-    @property
-    def kept(self) -> int:
-        """Positions that a layer carries on to the next call."""
-        return self.taps - 1
+    def carried(self, hidden: int) -> dict[str, list[int]]:
+        """What a layer carries on to the next call: shapes by name."""
+        return {"conv": [1, self.taps - 1, hidden]}
 
     def tensors(self, hidden: int) -> dict[str, tuple[int, ...]]:
         """The weights by their names in a layer."""
@@ -34,6 +30,6 @@ class Convolution:
             "conv.out_proj.weight": (hidden, hidden),
         }
         if self.bias:
-            biases = {name.replace("weight", "bias"): (shapes[name][0],) for name in shapes}
-            shapes.update(biases)
+            rows = {name: shape[0] for name, shape in shapes.items()}
+            shapes |= {f"{name.removesuffix('weight')}bias": (rows[name],) for name in rows}
         return shapes

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from edgeq.models.architectures.convolution import Convolution
+from edgeq.models.architectures.delta import Delta
 from edgeq.models.architectures.experts import Experts
 from edgeq.models.rope import Rope
 
@@ -60,8 +62,11 @@ class Decoder:
     by 1 + query_growth·log(1 + ⌊p / rope.original⌋). embedding_scale, residual_scale, logit_scale:
     factors of token vectors, of what a layer's parts add, and of logits. *_softcap: c in
     c·tanh(x/c), None without. norms: of a layer. norm_plus_one: they multiply by 1 + weight.
+    sinks: a number for each head that is in the softmax of its scores and attends to nothing.
     qk_norm: norm of queries and keys, over each head's columns or over all of them. fused_qkv: q,
-    k, v are one tensor; fused_gate_up: gate and up are. experts, convolution: None without any.
+    k, v are one tensor; fused_gate_up: gate and up are. experts, convolution, delta: None without
+    any. output_gate: q_proj has a gate behind each head's query, which attention's output is
+    multiplied with.
     """
 
     family: str
@@ -97,6 +102,9 @@ class Decoder:
     fused_gate_up: bool
     experts: Experts | None = None
     convolution: Convolution | None = None
+    delta: Delta | None = None
+    output_gate: bool = False
+    sinks: bool = False
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Every weight, by its Hugging Face name, with its shape (outputs or tokens first)."""
@@ -141,34 +149,45 @@ class Decoder:
     @property
     def state_bytes(self) -> int:
         """What the other layers carry on instead, whatever the length, in float32."""
-        if self.convolution is None:
-            return 0
-        return 4 * len(self.convolution.layers) * self.convolution.kept * self.hidden
+        shapes = [s for n in range(self.layers) for s in (self.carried(n) or {}).values()]
+        return 4 * sum(map(math.prod, shapes))
 
     def attends(self, layer: int) -> bool:
-        """Whether a layer has attention; else it has a convolution."""
-        return self.convolution is None or layer not in self.convolution.layers
+        """Whether a layer has attention, with a cache of keys and values."""
+        return self.carried(layer) is None
+
+    def carried(self, layer: int) -> dict[str, list[int]] | None:
+        """What a layer carries on instead of keys and values, as shapes; None if it has those."""
+        if self.convolution and layer in self.convolution.layers:
+            return self.convolution.carried(self.hidden)
+        if self.delta and layer in self.delta.layers:
+            return self.delta.carried()
+        return None
 
     def _layer_tensors(self, layer: int) -> dict[str, tuple[int, ...]]:
         norms: dict[str, tuple[int, ...]] = {
             f"{name}.weight": (self.hidden,) for name in self.norms
         }
-        mixing = (
-            self.convolution.tensors(self.hidden)
-            if self.convolution and not self.attends(layer)
-            else self._attention_tensors()
-        )
-        return {**norms, **mixing, **self._fed_tensors(layer)}
+        return {**norms, **self._mixing_tensors(layer), **self._fed_tensors(layer)}
+
+    def _mixing_tensors(self, layer: int) -> dict[str, tuple[int, ...]]:
+        if self.convolution and layer in self.convolution.layers:
+            return self.convolution.tensors(self.hidden)
+        if self.delta and layer in self.delta.layers:
+            return self.delta.tensors(self.hidden)
+        return self._attention_tensors()
 
     def _attention_tensors(self) -> dict[str, tuple[int, ...]]:
         query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        rows = {"q_proj": query, "k_proj": key, "v_proj": key}
+        rows = {"q_proj": query * (2 if self.output_gate else 1), "k_proj": key, "v_proj": key}
         if self.fused_qkv:
             rows = {"qkv_proj": query + 2 * key}
         shapes: dict[str, tuple[int, ...]] = {}
         if self.qk_norm:
             shapes["self_attn.q_norm.weight"] = (self.norm_width(self.heads),)
             shapes["self_attn.k_norm.weight"] = (self.norm_width(self.kv_heads),)
+        if self.sinks:
+            shapes["self_attn.sinks.weight"] = (self.heads,)
         for name, count in rows.items():
             shapes[f"self_attn.{name}.weight"] = (count, self.hidden)
             if self.qkv_bias:

@@ -17,6 +17,8 @@ class Experts:
 
     count: of experts in a layer. width: of each one's feed-forward layer. normalized: the used
     shares are divided by their sum. layers: those with experts in place of a feed-forward layer.
+    bias: of the router and of all weights. limit: with one, gates are at most that, the others
+    between it and its negative, and the product is g·σ(1.702·g)·(1 + u).
     """
 
     count: int
@@ -24,6 +26,8 @@ class Experts:
     width: int
     normalized: bool
     layers: frozenset[int]
+    bias: bool = False
+    limit: float | None = None
 
     def tensors(self, hidden: int) -> dict[str, tuple[int, ...]]:
         """The weights of a layer's router and experts, by their names in it."""
@@ -33,6 +37,9 @@ class Experts:
             shapes[f"{stem}.gate_proj.weight"] = (self.width, hidden)
             shapes[f"{stem}.up_proj.weight"] = (self.width, hidden)
             shapes[f"{stem}.down_proj.weight"] = (hidden, self.width)
+        if self.bias:
+            rows = {name: shape[0] for name, shape in shapes.items()}
+            shapes |= {f"{name.removesuffix('weight')}bias": (rows[name],) for name in rows}
         return shapes
 
 

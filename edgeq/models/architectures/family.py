@@ -18,8 +18,8 @@ class LlamaCpp:
     part of each head. ropes: scalings beyond default, linear and yarn. period: every how many
     layers one has no window unless the file says otherwise, None if it has no windows. still: every
     how many layers one has no positions, None if all have. factors: it reads the factors of
-    embeddings, attention, residuals and logits. growth: it reads `query_growth`. output_norm: its
-    name of the last norm.
+    embeddings, attention, residuals and logits. growth: it reads `query_growth`. output_norm,
+    feed_forward_norm: its names of the last norm and of that in front of the feed-forward layer.
     """
 
     architecture: str
@@ -33,6 +33,7 @@ class LlamaCpp:
     factors: bool = False
     growth: bool = False
     output_norm: str = "output_norm"
+    feed_forward_norm: str = "ffn_norm"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Family:
 
     read: its configuration. required: keys that must be in the file, since transformers' default is
     another one than most families'. norms, fused_*: as in `Decoder`. stacked: names of layers'
-    weights in its files that are several of ours, one below the other.
+    weights in its files that are several of ours, one below the other. joined_experts: names of
+    those of all experts, (experts, columns, rows) or for biases (experts, rows); rows alternate
+    between the named weights of one expert.
     """
 
     name: str
@@ -52,3 +55,4 @@ class Family:
     fused_qkv: bool = False
     fused_gate_up: bool = False
     stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    joined_experts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Any
 from edgeq.models.architectures.convolution import Convolution
 from edgeq.models.architectures.decoder import Decoder, Norms
 from edgeq.models.architectures.family import Family, LlamaCpp
-from edgeq.models.architectures.reading import WHOLE, read_llama
+from edgeq.models.architectures.reading import WHOLE, head_width, read_llama
 from edgeq.models.rope import read_rope
 from edgeq.models.settings import Settings
 
@@ -34,11 +34,10 @@ def _read(family: Family, config: Settings) -> Decoder:
     for key in _CONSTANT:
         if not config.flag(key, True):
             raise config.unusable(key, False, "true")
-    head = config.whole("hidden_size") // config.whole("num_attention_heads")
     theta = _either(config, "theta", "rope_theta")
-    rope = read_rope(
-        config, head, config.whole("max_position_embeddings"), theta=1e6 if theta is None else theta
-    )
+    context = config.whole("max_position_embeddings")
+    usual = 1e6 if theta is None else theta
+    rope = read_rope(config, head_width(config), context, theta=usual)
     width = "intermediate_size" if config.get("block_ff_dim") is None else "block_ff_dim"
     _either(config, "block_ff_dim", "intermediate_size")
     decoder = read_llama(

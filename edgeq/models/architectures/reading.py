@@ -9,7 +9,7 @@ from edgeq.models.architectures.family import Family
 from edgeq.models.rope import Rope, read_rope
 from edgeq.models.settings import Settings
 
-WHOLE, WINDOWED = "full_attention", "sliding_attention"
+WHOLE, WINDOWED, LINEAR = "full_attention", "sliding_attention", "linear_attention"
 _MOST_LAYERS = 10_000  # far beyond any model; a list as long as a file says could fill the memory
 _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
     "silu": "silu",

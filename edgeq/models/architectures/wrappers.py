@@ -16,7 +16,8 @@ from edgeq.models.settings import Settings
 
 TEXT = "text_config"
 # First parts of the names of weights that only images pass through.
-_IMAGE_WEIGHTS = ("vision_tower.", "vision_model.", "multi_modal_projector.")
+_IMAGE_WEIGHTS = ("vision_tower.", "vision_model.", "multi_modal_projector.", "visual.")
+_FURTHER_WEIGHTS = ("mtp.",)  # of layers that predict later tokens, which transformers leaves out
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ _WRAPPERS = {
             "query_pre_attn_scalar": 256,
             "sliding_window": 4096,
         },
+    ),
+    "qwen3_5": _Wrapper(
+        images=(
+            *("vision_config", "image_token_id", "video_token_id", "vision_start_token_id"),
+            "vision_end_token_id",
+        ),
     ),
     "mistral3": _Wrapper(
         images=(
@@ -79,5 +86,5 @@ def text_part(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def is_of_images(name: str) -> bool:
-    """Whether a weight belongs to the part of a model that sees images."""
-    return name.removeprefix("model.").startswith(_IMAGE_WEIGHTS)
+    """Whether a weight belongs to the part of a model that sees images, or to none that is run."""
+    return name.removeprefix("model.").startswith((*_IMAGE_WEIGHTS, *_FURTHER_WEIGHTS))

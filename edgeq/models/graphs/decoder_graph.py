@@ -12,6 +12,7 @@ from edgeq.core.metadata_keys import CONTEXT_KEY, SWITCH_KEY
 from edgeq.models.architectures import Decoder
 from edgeq.models.architectures.experts import Experts
 from edgeq.models.graphs.decoder_rope import Rotation, Rotations
+from edgeq.models.graphs.delta_rule import DeltaRule, convolved
 from edgeq.models.graphs.mixture import mixture
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
 from edgeq.models.graphs.streamed import StreamedTensor
@@ -19,6 +20,7 @@ from edgeq.models.weights import Weights
 
 _OPSET = 21
 _IR_VERSION = 10
+_SINK_INPUT = 11  # of GroupQueryAttention
 _END = np.iinfo(np.int64).max
 
 _LARGEST_KEPT_WINDOW = 1024
@@ -64,8 +66,9 @@ def carried(decoder: Decoder, layer: int) -> dict[str, list[int | str]]:
     It is the input `past_key_values.{layer}.{name}` and the output `present.{layer}.{name}`. A word
     stands for the positions that the caller chooses. At a text's beginning any content will do.
     """
-    if decoder.convolution and not decoder.attends(layer):
-        return {"conv": [1, decoder.convolution.kept, decoder.hidden]}
+    other = decoder.carried(layer)
+    if other is not None:
+        return {name: list(shape) for name, shape in other.items()}
     positions = cache_capacity(decoder, layer) or "capacity"
     shape = [1, decoder.kv_heads, positions, decoder.head_dim]
     return {"key": shape, "value": list(shape)}
@@ -124,7 +127,7 @@ class DecoderGraph:
         last = self._append("Sub", [total, self._numbers([1])])
         to_int32 = {"to": ir.DataType.INT32.value}
         begun = None
-        if self._decoder.convolution:
+        if self._decoder.state_bytes:
             begun = self._append("Greater", [past, self._numbers([0])])
         last32 = self._append("Cast", [last], to_int32)
         total32 = self._append("Cast", [total], to_int32)
@@ -167,8 +170,7 @@ class DecoderGraph:
     ) -> ir.Value:
         norms, stem = self._decoder.norms, f"model.layers.{layer}"
         inner = self._normed(hidden, stem, norms.before_attention)
-        mix = self._attention if self._decoder.attends(layer) else self._convolution
-        mixed = mix(layer, inner, positions, present)
+        mixed = self._mixed(layer, inner, positions, present)
         hidden = self._added(hidden, self._normed(mixed, stem, norms.after_attention))
         inner = self._normed(hidden, stem, norms.before_feed_forward)
         experts = self._decoder.experts_of(layer)
@@ -179,6 +181,28 @@ class DecoderGraph:
         )
         return self._added(hidden, self._normed(fed, stem, norms.after_feed_forward))
 
+    def _mixed(
+        self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+    ) -> ir.Value:
+        if self._decoder.attends(layer):
+            return self._attention(layer, hidden, positions, present)
+        delta, past = self._decoder.delta, self._begun(layer, positions)
+        if delta is None:
+            return self._convolution(layer, hidden, past, present)
+        rule = DeltaRule(self._writer, self._weights, delta, self._decoder.norm_eps)
+        stem = f"model.layers.{layer}.linear_attn"
+        parts = ("qkv", "z", "b", "a")
+        given = [self._linear(hidden, f"{stem}.in_proj_{part}", bias=False) for part in parts]
+        gated = rule.build(stem, given, past, present)
+        return self._linear(gated, f"{stem}.out_proj", bias=False)
+
+    def _begun(self, layer: int, positions: _Positions) -> list[ir.Value]:
+        """What a layer has carried on; zeros at the beginning of a text."""
+        assert positions.begun is not None
+        nothing = self._writer.constant("nothing", np.array(0, np.float32))
+        past = self._past(layer)
+        return [self._append("Where", [positions.begun, value, nothing]) for value in past]
+
     def _added(self, hidden: ir.Value, more: ir.Value) -> ir.Value:
         return self._append("Add", [hidden, self._scaled(more, self._decoder.residual_scale)])
 
@@ -187,6 +211,7 @@ class DecoderGraph:
     ) -> ir.Value:
         decoder, stem = self._decoder, f"model.layers.{layer}.self_attn"
         query: ir.Value
+        gate: ir.Value | None = None
         key: ir.Value | None = None
         value: ir.Value | None = None
         if decoder.fused_qkv:
@@ -195,6 +220,8 @@ class DecoderGraph:
             query, key, value = (
                 self._linear(hidden, f"{stem}.{name}_proj", bias=decoder.qkv_bias) for name in "qkv"
             )
+            if decoder.output_gate:
+                query, gate = self._gated_query(query)
             if decoder.qk_norm:
                 query = self._query_norm(query, f"{stem}.q_norm.weight", decoder.heads)
                 key = self._query_norm(key, f"{stem}.k_norm.weight", decoder.kv_heads)
@@ -221,34 +248,38 @@ class DecoderGraph:
         if decoder.attention_softcap is not None:
             attributes["softcap"] = decoder.attention_softcap
         inputs = [query, key, value, *past, positions.last, positions.total, *tables]
+        if decoder.sinks:
+            name = f"{stem}.sinks.weight"
+            inputs += [None] * (_SINK_INPUT - len(inputs))
+            inputs.append(self._writer.constant(name, self._vector(name)))
         attended = self._append(
             "GroupQueryAttention", inputs, attributes, domain=CONTRIB, outputs=3
         )
         producer = attended.producer()
         assert producer is not None
         present += producer.outputs[1:]
+        if gate is not None:
+            attended = self._append("Mul", [attended, self._append("Sigmoid", [gate])])
         return self._linear(attended, f"{stem}.o_proj", bias=decoder.output_bias)
 
+    def _gated_query(self, both: ir.Value) -> Sequence[ir.Value]:
+        """Queries and gates: they alternate, head by head."""
+        decoder = self._decoder
+        heads = self._numbers([1, -1, decoder.heads, 2 * decoder.head_dim])
+        parts = self._split(self._append("Reshape", [both, heads]), 2)
+        whole = self._numbers([1, -1, decoder.heads * decoder.head_dim])
+        return [self._append("Reshape", [part, whole]) for part in parts]
+
     def _convolution(
-        self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+        self, layer: int, hidden: ir.Value, past: list[ir.Value], present: list[ir.Value]
     ) -> ir.Value:
         kind, stem = self._decoder.convolution, f"model.layers.{layer}.conv"
-        assert kind is not None and positions.begun is not None
-        (past,) = self._past(layer)
-        nothing = self._writer.constant("nothing", np.array(0, np.float32))
-        before = self._append("Where", [positions.begun, past, nothing])
+        assert kind is not None
         parts = self._linear(hidden, f"{stem}.in_proj", bias=kind.bias)
         gate, second, value = self._split(parts, 3)
-        rows = self._append("Concat", [before, self._append("Mul", [gate, value])], {"axis": 1})
-        present.append(self._along(rows, -kind.kept, _END))
-        weight, name = self._vector(f"{stem}.conv.weight"), f"{stem}.conv.weight"
-        summed = None
-        for tap in range(kind.taps):
-            moved = self._along(rows, tap, tap - kind.kept or _END)
-            factors = self._writer.constant(f"{name}.{tap}", weight[:, 0, tap])
-            product = self._append("Mul", [moved, factors])
-            summed = product if summed is None else self._append("Add", [summed, product])
-        assert summed is not None
+        given, name = self._append("Mul", [gate, value]), f"{stem}.conv.weight"
+        summed, left = convolved(self._writer, past[0], given, name, self._vector(name))
+        present.append(left)
         if kind.bias:
             bias = self._writer.constant(f"{stem}.conv.bias", self._vector(f"{stem}.conv.bias"))
             summed = self._append("Add", [summed, bias])
@@ -261,24 +292,34 @@ class DecoderGraph:
             for name, shape in carried(self._decoder, layer).items()
         ]
 
-    def _along(self, rows: ir.Value, start: int, stop: int) -> ir.Value:
-        """Positions from `start` to `stop` of (1, positions, columns)."""
-        bounds = [self._numbers([number]) for number in (start, stop, 1)]
-        return self._append("Slice", [rows, *bounds])
-
     def _split(self, value: ir.Value, count: int) -> Sequence[ir.Value]:
         """Equal parts of the columns."""
-        first = self._append("Split", [value], {"axis": -1, "num_outputs": count}, outputs=count)
-        producer = first.producer()
-        assert producer is not None
-        return producer.outputs
+        return self._writer.append_all("Split", [value], {"axis": -1, "num_outputs": count}, count)
 
     def _mixture(self, stem: str, hidden: ir.Value, experts: Experts) -> ir.Value:
         def feed_forward(expert: int, rows: ir.Value) -> ir.Value:
-            return self._feed_forward(f"{stem}.experts.{expert}", rows)
+            own = f"{stem}.experts.{expert}"
+            if experts.limit is None:
+                return self._feed_forward(own, rows)
+            gate, up = (
+                self._linear(rows, f"{own}.{name}_proj", bias=experts.bias)
+                for name in ("gate", "up")
+            )
+            gated = self._limited(gate, up, experts.limit)
+            return self._linear(gated, f"{own}.down_proj", bias=experts.bias)
 
-        scores = self._linear(hidden, f"{stem}.gate", bias=False)
+        scores = self._linear(hidden, f"{stem}.gate", bias=experts.bias)
         return mixture(self._writer, experts, hidden, scores, feed_forward)
+
+    def _limited(self, gate: ir.Value, up: ir.Value, limit: float) -> ir.Value:
+        least, most, one = (
+            self._writer.constant("limit", np.array(number, np.float32))
+            for number in (-limit, limit, 1)
+        )
+        gate = self._append("Clip", [gate, None, most])
+        gate = self._append("QuickGelu", [gate], {"alpha": 1.702}, domain=CONTRIB)
+        up = self._append("Add", [self._append("Clip", [up, least, most]), one])
+        return self._append("Mul", [gate, up])
 
     def _feed_forward(self, stem: str, hidden: ir.Value) -> ir.Value:
         if self._decoder.fused_gate_up:

@@ -22,7 +22,7 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.sampling import spread
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.threads import run_ahead
-from edgeq.models.graphs.pieces import CARRIED_ON, Array, Piece, Pieces, Samples
+from edgeq.models.graphs.pieces import CACHE_OUTPUT, Array, Piece, Pieces, Samples
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.methods import Statistics
 from edgeq.quantize.methods.objective import Moments
@@ -138,7 +138,7 @@ def _each_response(
             samples.advance(piece, {})
             samples.drop()
     names = [value.name or "" for value in model.graph.outputs]
-    outputs = [each for each in names if not each.startswith(CARRIED_ON)]
+    outputs = [each for each in names if not each.startswith(CACHE_OUTPUT)]
     answers = _answers(pieces, samples, outputs)
     for _ in windows:
         yield _curvature(answers, outputs, probes)

@@ -20,9 +20,9 @@ from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 Array = NDArray[np.generic]
-CARRIED_ON = "present."
-"""How outputs begin that only a further token would read."""
-_ROW_BY_ROW = frozenset({"FusedMatMul", "Mul", "QuickGelu", "FastGelu"})
+_ROW_BY_ROW = frozenset({"FusedMatMul", "Add", "Mul", "Clip", "QuickGelu", "FastGelu"})
+CACHE_OUTPUT = "present."
+"""The start of the names of what a decoder carries on to its next call."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,17 @@ class Pieces:
         self._constants = {value.name: value for value in self._model.graph.initializer}
         self._given = frozenset(given)
         self._maker = {name: i for i, node in enumerate(self._nodes) for name in node.output}
-        answers = [value.name for value in self._model.graph.output]
-        self._for_answers = self._unmade([n for n in answers if not n.startswith(CARRIED_ON)], {})
+        self._idle = self._carrying()
         self.taken: set[int] = set()
         """The nodes of all pieces so far."""
+
+    def _carrying(self) -> set[int]:
+        """Nodes that only pass on what a next call needs, and so keep nothing for this one."""
+        outputs = [value.name for value in self._model.graph.output]
+        answers = [name for name in outputs if not name.startswith(CACHE_OUTPUT)]
+        found = set(range(len(self._nodes))) - self._unmade(answers, {})
+        read = {name for at in found for name in self._nodes[at].input} & set(self._constants)
+        return set() if any(len(self._constants[name].dims) > 1 for name in read) else found
 
     def place(self, name: str) -> int:
         """A tensor's position in the graph's order; -1 for inputs."""
@@ -103,7 +110,10 @@ class Pieces:
             return None
         self.taken.update(nodes)
         later = frozenset(
-            read for i in self._for_answers - self.taken for read in _read(self._nodes[i])
+            read
+            for i, node in enumerate(self._nodes)
+            if i not in self.taken and i not in self._idle
+            for read in _read(node)
         )
         inside = [self._nodes[i] for i in sorted(nodes)]
         made = {output for node in inside for output in node.output if output}
@@ -129,7 +139,7 @@ class Pieces:
         return Piece(session, inputs, outputs, given, later)
 
     def _unmade(self, names: Iterable[str], available: Mapping[str, Array]) -> set[int]:
-        """Nodes that `names` depend on and that no available tensor replaces."""
+        """Nodes that tensors depend on and that no available tensor replaces."""
         found: set[int] = set()
         wanted = list(names)
         while wanted:

@@ -106,6 +106,20 @@ class GraphWriter:
         self._model.graph.append(node)
         return node.outputs[0]
 
+    def append_all(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any],
+        outputs: int,
+        *,
+        domain: str = "",
+    ) -> Sequence[ir.Value]:
+        """The same; returns all its outputs."""
+        node = self._node(operator, inputs, attributes, domain, outputs, None)
+        self._model.graph.append(node)
+        return node.outputs
+
     def replace(
         self,
         node: ir.Node,

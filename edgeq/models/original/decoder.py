@@ -9,11 +9,24 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.tasks import TEXT_GENERATION
-from edgeq.models.architectures.reading import WHOLE, WINDOWED
+from edgeq.models.architectures.reading import LINEAR, WHOLE, WINDOWED
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 
 Floats = npt.NDArray[np.float32]
+
+
+def _has_cache(network: Any) -> bool:
+    """Whether the usual cache serves the model; otherwise all tokens so far run again.
+
+    Most hybrid models have caches of their own. Linear attention, whose memory the usual one keeps
+    from transformers 5 on, is computed by another rule for one token than for many: then the
+    difference between the two shows how exact the original is.
+    """
+    kinds = set(getattr(network.config.get_text_config(), "layer_types", None) or ())
+    if LINEAR in kinds:
+        return kinds <= {WHOLE, LINEAR}
+    return kinds <= {WHOLE, WINDOWED} and not getattr(network, "_is_stateful", False)
 
 
 class OriginalDecoder:
@@ -28,10 +41,7 @@ class OriginalDecoder:
         self.network = open_network(directory, TEXT_GENERATION)
         self.runtime = versions("transformers", "torch")
         self.vocabulary = int(self.network.config.get_text_config().vocab_size)
-        # Hybrid models have caches of their own: all tokens so far run again instead.
-        settings = self.network.config.get_text_config()
-        attends = set(getattr(settings, "layer_types", None) or ()) <= {WHOLE, WINDOWED}
-        self._has_cache = attends and not getattr(self.network, "_is_stateful", False)
+        self._has_cache = _has_cache(self.network)
         self._cache: Any = None
         self._seen: list[int] = []
         self.clear()

@@ -81,6 +81,7 @@ def usual_names(directory: ModelDirectory | ImageDirectory) -> Iterator[Path]:
     with TemporaryFolder() as folder:
         weights = Weights(directory.weight_files, directory.stored_names)
         whole = {part: name for name, parts in directory.stacked.items() for part in parts}
+        whole |= {name: part.whole for name, part in directory.of_experts.items()}
         floats = {whole.get(n, n) for n, facts in directory.tensors.items() if facts.is_float}
         arrays = {name: weights.read(name) for name in floats}
         save_file(arrays, Path(folder) / WEIGHTS, {"format": "pt"})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.threads import run_ahead
-from edgeq.models.graphs.pieces import CARRIED_ON, Array, Piece, Pieces
+from edgeq.models.graphs.pieces import CACHE_OUTPUT, Array, Piece, Pieces
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
@@ -31,7 +31,7 @@ class Chain:
         found = [weight for weight in find_weights(model) if not weight.stored]
         self.weights: dict[str, Weight] = {w.name: w for w in found if w.name in given}
         names = [value.name or "" for value in model.graph.outputs]
-        self.outputs = tuple(name for name in names if not name.startswith(CARRIED_ON))
+        self.outputs = tuple(name for name in names if not name.startswith(CACHE_OUTPUT))
         self._feeds = feeds
         self._pieces: list[Piece] = []
         self._states: list[list[dict[str, Array]]] = [[dict(feed) for feed in feeds]]

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.formats.gguf.convert import column_order
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.names import gguf_names
+from edgeq.models.architectures import FAMILIES, decoder_of
 from edgeq.models.architectures.experts import expert_of, of_all_experts
 from edgeq.models.graphs.statistics import input_powers
 from edgeq.models.huggingface import ModelDirectory
@@ -26,11 +28,16 @@ def importance_of(
     length. dataset: the name of the text, which the matrix carries.
     """
     powers = input_powers(float_directory, feeds)
-    experts = filter(of_all_experts, directory.tensors)  # some may not have been chosen
+    # Some experts may not have been chosen.
+    experts = (name for name in directory.tensors if of_all_experts(name) and "weight" in name)
     names = gguf_names(directory.config, {**powers, **dict.fromkeys(experts)})
     stacks: dict[str, list[tuple[Floats, int]]] = {}
+    is_decoder = directory.config.get("model_type") in FAMILIES
+    decoder = decoder_of(directory.config, str(directory.path)) if is_decoder else None
     for name in sorted(names, key=expert_of):
         power, rows = powers.get(name) or (np.zeros(directory.tensors[name].shape[-1]), 0)
+        columns = column_order(decoder, name)
+        power = power if columns is None else power[columns]
         stacks.setdefault(names[name], []).append(((power * rows).astype(np.float32), rows))
     sums: dict[str, Floats] = {}
     counts: dict[str, Any] = {}

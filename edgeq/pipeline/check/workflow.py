@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from edgeq.core import canonical
-from edgeq.core.artifact import ARTIFACT_FILE
-from edgeq.core.budgets import BUDGETS
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.files import write_text
-from edgeq.core.store import Store, code_version
-from edgeq.core.tasks import TASKS
+from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
-from edgeq.measure.metrics import METRICS
 from edgeq.pipeline.build.build import Built, Partly, build_float, build_possible, settled
-from edgeq.pipeline.check.cross_cpu import Comparison, most_seconds, reachable
+from edgeq.pipeline.check import kept
+from edgeq.pipeline.check.cross_cpu import Comparison
 from edgeq.pipeline.check.expected import expected, remember_speed
 from edgeq.pipeline.check.reference import evaluation_of, reference_answers
 from edgeq.pipeline.check.verdict import Verdict
@@ -31,7 +24,6 @@ from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place
 from edgeq.places.transports import place_for
 from edgeq.quantize.storage import Format
-from edgeq.recipe import data_sets
 
 
 def check_recipe(
@@ -112,22 +104,14 @@ def kept_verdicts(
             missing = []
             for item in built:
                 judged = targets(planned, item.artifact.format, own)
-                kept = [_recall(planned, item, device, place) for device in judged]
-                known = [v for v in kept if v is not None and _is_settled(v, full)]
-                if len(known) == len(judged):
-                    found += known
+                paths = [_verdict_path(planned, item.path, device, place) for device in judged]
+                known = [kept.recall(path, full) for path in paths]
+                if all(known):
+                    found += [verdict for verdict in known if verdict is not None]
                 else:
                     missing.append(item)
             found += _check(planned, missing, own, full, place, progress)
     return _in_order(found, built, devices)
-
-
-def _is_settled(verdict: Verdict, full: bool) -> bool:
-    """Whether measuring again would not change the verdict."""
-    measured = verdict.measurement
-    timed = measured.latency or measured.generation
-    is_full = timed is None or timed.conditions.effort == "full"
-    return verdict.status != "inconclusive" and (is_full or not full)
 
 
 def chosen_names(planned: Planned, names: Sequence[str]) -> list[str] | None:
@@ -239,9 +223,11 @@ def _check(
                 reference=functools.partial(reference_answers, planned, Store(), progress),
             )
             verdicts += check(request, place, progress)
+    paths = {item.artifact.name: item.path for item in built}
     for verdict in verdicts:
-        _remember(planned, verdict, devices[verdict.device], place)
-        remember_speed(planned, verdict, devices[verdict.device], place)
+        device = devices[verdict.device]
+        kept.remember(_verdict_path(planned, paths[verdict.artifact], device, place), verdict)
+        remember_speed(planned, verdict, device, place)
     return verdicts
 
 
@@ -260,27 +246,18 @@ def _planned_sizes(planned: Planned, format: Format) -> Iterator[tuple[str, int]
             yield each.variant.name, each.download_bytes
 
 
-def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place: Place) -> Path:
-    """The path of a remembered verdict; its name covers everything but the machine's load."""
-    reference = planned.recipe.data.evaluation
-    evaluation = None
-    if reference is not None:
-        path = planned.path.parent / reference.path
-        evaluation = [data_sets.content_sha256(path), reference.samples]
-    key = {
-        "artifact": artifact_sha256,
-        "device": device.model_dump(mode="json"),
-        "place": [place.name, place.device().model_dump(mode="json")],
-        "stand_ins": [reachable(), most_seconds()] if isinstance(place, Here) else [],
-        "budgets": planned.recipe.budgets.model_dump(mode="json"),
-        "workload": planned.recipe.workload.model_dump(mode="json"),
-        "evaluation": evaluation,
-        "questions": _questions(planned),
-        "runtime": os.environ.get("EDGEQ_LLAMA"),
-        "code": code_version(),
-        "packages": {**BUDGETS.packages, **METRICS.packages, **TASKS.packages},
-    }
-    return Store().root / "verdict" / f"{canonical.sha256_of(key)}.json"
+def _verdict_path(planned: Planned, artifact: Path, device: Device, place: Place) -> Path:
+    recipe = planned.recipe
+    return kept.path_of(
+        artifact,
+        device,
+        place,
+        recipe.budgets,
+        recipe.data.evaluation,
+        planned.path.parent,
+        workload=recipe.workload.model_dump(mode="json"),
+        questions=_questions(planned),
+    )
 
 
 def _questions(planned: Planned) -> list[Any] | None:
@@ -288,18 +265,3 @@ def _questions(planned: Planned) -> list[Any] | None:
     if given is None:
         return None
     return [canonical.sha256_of_file(planned.path.parent / given.path), given.samples]
-
-
-def _remember(planned: Planned, verdict: Verdict, device: Device, place: Place) -> None:
-    path = _verdict_path(planned, verdict.artifact_sha256, device, place)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, canonical.to_json(verdict.model_dump(mode="json")))
-
-
-def _recall(planned: Planned, built: Built, device: Device, place: Place) -> Verdict | None:
-    sha256 = canonical.sha256_of_file(built.path / ARTIFACT_FILE)
-    path = _verdict_path(planned, sha256, device, place)
-    try:
-        return Verdict.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None

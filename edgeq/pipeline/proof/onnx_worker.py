@@ -51,6 +51,7 @@ def perform(given: bytes) -> dict[str, Any]:
     head = files.head if files and task_of(request.task).has_sentence_head else None
     original = open_original(request.model, head)
     if request.images is not None:
+        do_without("sklearn", "scipy")
         from edgeq.pipeline.proof.image_original import open_image_original
 
         original = open_image_original(request.images, request.model)

@@ -20,9 +20,11 @@ from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parts import read_whole
-from edgeq.models.locate import locate
+from edgeq.models.jsonfile import read_optional
+from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
 from edgeq.models.stated_task import task_of_config
+from edgeq.pipeline.first_recipe import stated_by_files
 
 _LARGEST_CONFIG = 16 << 20
 
@@ -31,19 +33,26 @@ _LARGEST_CONFIG = 16 << 20
 class Subject:
     """A model, described by its configuration.
 
-    source: as a recipe names it. task: as its files or recipe state it. file: a .gguf's own
+    source: as a recipe names it. task: as its files or recipe state it. sizes: None for a graph
+    whose operators no configuration describes: it is planned in each preset. file: a .gguf's own
     contents; for other sources, contents are to be estimated. context: set by its recipe, None
-    without one.
+    without one. located: the files of a graph.
     """
 
     name: str
     source: str
-    sizes: Sizes
+    sizes: Sizes | None
     task: str
     config: Mapping[str, Any] = field(default_factory=dict)
     tokenizer_bytes: int = 0
     file: Contents | None = None
     context: int | None = None
+    located: Located | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is a language model."""
+        return self.sizes is not None and self.sizes.is_decoder
 
 
 def find_subject(model: str) -> Subject:
@@ -76,21 +85,33 @@ def _of_recipe(path: Path) -> Subject:
         task=recipe.model.task,
         config=found.config,
         tokenizer_bytes=found.tokenizer_bytes,
-        context=recipe.workload.context if found.sizes.is_decoder else None,
+        context=recipe.workload.context if found.writes else None,
+        located=found.located,
     )
 
 
 def _of_source(source: Source, base: Path, where: str) -> Subject:
     located = locate(source, base, where, weights=False)
     if located.is_file:
-        what = "is an .onnx file, whose operators no configuration describes"
-        remedy = f"run: edgeq new {source}, whose budgets are estimates"
-        raise InvalidInput(Problem(where, what, remedy))
+        return _of_graph(located, where, str(source))
     if located.path.is_file():
         what = "is a file that does not describe a model here"
         remedy = "give a recipe, a model directory, its config.json or a .gguf file"
         raise InvalidInput(Problem(where, what, remedy))
+    stated = task_of_config(read_optional(located.path / "config.json"))
+    if stated is not None and stated.takes_images:
+        return _of_graph(located, where, str(source))
     return _of_directory(located.path, where, str(source), config_file=None)
+
+
+def _of_graph(located: Located, where: str, source: str) -> Subject:
+    return Subject(
+        name=source if ":" in source else located.path.resolve().name,
+        source=source,
+        sizes=None,
+        task=stated_by_files(located, where).name,
+        located=located,
+    )
 
 
 def _of_directory(folder: Path, where: str, source: str, config_file: Path | None) -> Subject:
@@ -110,8 +131,8 @@ def _of_directory(folder: Path, where: str, source: str, config_file: Path | Non
         raise InvalidInput(Problem(str(file), "is not a configuration", "download it again"))
     stated = task_of_config(config)
     if stated is not None and stated.takes_images:
-        what = f"is {stated.noun}, whose operators no configuration describes"
-        raise InvalidInput(Problem(where, what, f"run: edgeq new {source}"))
+        what = f"describes {stated.noun}, which is planned from the shapes of its weights"
+        raise InvalidInput(Problem(where, what, f"give the directory: edgeq recommend {source}"))
     tokenizer, sizes = folder / "tokenizer.json", sizes_of_config(config, str(file))
     return Subject(
         name=source if ":" in source else file.resolve().parent.name,

@@ -7,7 +7,7 @@ All numbers are estimated: from configurations, published measurements and a dev
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from edgeq.core.artifact import Frozen
@@ -25,6 +25,8 @@ from edgeq.estimate.quality import Loss, expected_loss
 from edgeq.estimate.use_cases import TOLERANCE, USES, Purpose
 from edgeq.estimate.variants import variants
 from edgeq.formats.registry import file_format
+from edgeq.pipeline.first_recipe import possible_plans
+from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.recommend.described_model import Subject
 from edgeq.quantize.presets import PRESETS
 
@@ -68,13 +70,16 @@ class Limits(Frozen):
 
 
 class Answer(Frozen):
-    """The result of `edgeq recommend`. chosen: the recommended candidate; None if none fits."""
+    """The result of `edgeq recommend`. chosen: the recommended candidate; None if none fits.
+
+    purpose: None for models whose loss is known only once it is measured.
+    """
 
     model: str
     parameters: int
     device: str
     device_name: str
-    purpose: Purpose
+    purpose: Purpose | None
     context: int | None
     limits: Limits
     candidates: tuple[Candidate, ...]
@@ -93,34 +98,31 @@ def recommend_model(
     InvalidInput for a context or a purpose that the model cannot have, and for a device with none
     of its formats.
     """
-    sizes = subject.sizes
-    purpose = _purpose(subject, purpose)
+    use = _purpose(subject, purpose)
     positions = _context(subject, context)
     limits = limits_of(device)
     task = task_of(subject.task)
     able = [name for name in device.runtimes if file_format(name).serves(task)]
-    offered = (
-        [subject.file]
-        if subject.file
-        else list(variants(sizes, subject.config, able, subject.tokenizer_bytes, task.name))
-    )
+    offered = _offered(subject, device, able)
     if not offered or any(each.format not in device.runtimes for each in offered):
         what = f"none of the formats of {subject.name} runs on it"
         remedy = f"it runs: {', '.join(device.runtimes)}"
         raise InvalidInput(Problem(device.id, what, remedy))
     bandwidth = None
-    if device.memory_bandwidth is None and device.id == HERE and sizes.is_decoder:
+    if device.memory_bandwidth is None and device.id == HERE and subject.writes:
         bandwidth = memory_bandwidth()
     candidates = tuple(
         _candidate(contents, device, limits, positions or 0, bandwidth) for contents in offered
     )
-    chosen, reason = recommend(candidates, purpose, limits)
+    if use is None:  # published losses are of texts
+        candidates = tuple(one.model_copy(update={"loss": None}) for one in candidates)
+    chosen, reason = recommend(candidates, use, limits)
     return Answer(
         model=subject.name,
-        parameters=sizes.parameters,
+        parameters=_parameters(subject, offered),
         device=device.id,
         device_name=device.name,
-        purpose=purpose,
+        purpose=use,
         context=positions,
         limits=limits,
         candidates=candidates,
@@ -128,6 +130,35 @@ def recommend_model(
         reason=reason,
         next_step=_next_step(subject, device, chosen, positions),
     )
+
+
+def _offered(subject: Subject, device: Device, formats: Sequence[str]) -> list[Contents]:
+    if subject.file is not None:
+        return [subject.file]
+    if subject.sizes is not None:
+        rest = (formats, subject.tokenizer_bytes, subject.task)
+        return list(variants(subject.sizes, subject.config, *rest))
+    assert subject.located is not None
+    task = task_of(subject.task)
+    first = task.first_recipe
+    presets = {
+        *((*first.quantize, *first.otherwise) if first else ()),
+        *(preset for name in formats for preset in file_format(name).encoder_presets),
+    }
+    plans = possible_plans(subject.source, subject.located, task, device.id, sorted(presets))
+    offered = [
+        contents_of_plan(artifact, task.name, planned.model)
+        for planned in plans
+        for artifact in planned.plan.artifacts
+    ]
+    return [*{each.label: each for each in offered}.values()]
+
+
+def _parameters(subject: Subject, offered: Sequence[Contents]) -> int:
+    if subject.sizes is not None:
+        return subject.sizes.parameters
+    first, *_ = offered
+    return sum(math.prod(weight.shape) for weight in first.weights.values())
 
 
 def limits_of(device: Device) -> Limits:
@@ -141,16 +172,23 @@ def limits_of(device: Device) -> Limits:
 
 
 def recommend(
-    candidates: Iterable[Candidate], purpose: Purpose, limits: Limits
+    candidates: Iterable[Candidate], purpose: Purpose | None, limits: Limits
 ) -> tuple[Candidate | None, str]:
     """The cheapest that fits and loses no more than `purpose` tolerates; else the best that fits.
 
     An encoder's cost is its latency first, a language model's its size, which determines its speed.
-    Sure fits are preferred to likely ones, and those to fits that need an entitlement.
+    Sure fits are preferred to likely ones, and those to fits that need an entitlement. Without a
+    purpose, no loss is known, and the smallest that fits is recommended.
     """
     all_candidates = list(candidates)
     for degree in ("yes", "likely", "with entitlement"):
         fitting = [one for one in all_candidates if one.fits == degree]
+        if not fitting:
+            continue
+        if purpose is None:
+            chosen = min(fitting, key=_cost)
+            reason = "the smallest that fits; how much it loses is known once it is checked"
+            return chosen, reason + _degree_words(degree, chosen)
         kept = [one for one in fitting if one.loss and one.loss.amount.value <= TOLERANCE[purpose]]
         if kept:
             chosen = min(kept, key=_cost)
@@ -160,13 +198,10 @@ def recommend(
                 f"({_loss_words(chosen.loss)}; up to {TOLERANCE[purpose]:g})"
             )
             return chosen, reason + _degree_words(degree, chosen)
-        if fitting:
-            chosen = min(fitting, key=lambda one: one.loss.amount.value if one.loss else math.inf)
-            known = (
-                f"loses more than {USES[purpose]} usually tolerates ({_loss_words(chosen.loss)})"
-            )
-            words = known if chosen.loss else "has no published figure for its loss"
-            return chosen, f"it fits, but {words}{_degree_words(degree, chosen)}"
+        chosen = min(fitting, key=lambda one: one.loss.amount.value if one.loss else math.inf)
+        known = f"loses more than {USES[purpose]} usually tolerates ({_loss_words(chosen.loss)})"
+        words = known if chosen.loss else "has no published figure for its loss"
+        return chosen, f"it fits, but {words}{_degree_words(degree, chosen)}"
     least = min(all_candidates, key=lambda one: one.memory.value)
     reason = (
         f"nothing fits: {least.name} would take {format_bytes(least.memory.value)} (estimated), "
@@ -190,8 +225,13 @@ def _loss_words(loss: Loss | None) -> str:
     return f"{loss.measure} {loss.amount.value:.2g}" if loss else "not known"
 
 
-def _purpose(subject: Subject, asked: Purpose | None) -> Purpose:
-    writes = subject.sizes.is_decoder
+def _purpose(subject: Subject, asked: Purpose | None) -> Purpose | None:
+    writes = subject.writes
+    if subject.located is not None:
+        if asked is not None:
+            what = f"{subject.name} is {task_of(subject.task).noun}: no use tells what it may lose"
+            raise InvalidInput(Problem("--for", what, "leave it out"))
+        return None
     if asked is None:
         return "chat" if writes else "search"
     if (asked == "search") == writes:
@@ -202,9 +242,9 @@ def _purpose(subject: Subject, asked: Purpose | None) -> Purpose:
 
 
 def _context(subject: Subject, asked: int | None) -> int | None:
-    if not subject.sizes.is_decoder:
+    if subject.sizes is None or not subject.sizes.is_decoder:
         if asked is not None:
-            what = f"{subject.name} is an encoder, which has no context to set"
+            what = f"{subject.name} is no language model, and has no context to set"
             raise InvalidInput(Problem("--context", what, "omit it"))
         return None
     longest = subject.sizes.longest
@@ -261,6 +301,8 @@ def _next_step(
         return (f"try a smaller model,{shorter} or a device with more memory",)
     if subject.file is not None:
         return (f"edgeq run {subject.source} --prompt …", f"edgeq audit {subject.source}")
+    if subject.located is not None:
+        return (f"edgeq new {subject.source} --device {device.id}",)
     lines = [
         "edgeq: 1",
         "name: my-app",

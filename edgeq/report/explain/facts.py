@@ -38,7 +38,11 @@ class BudgetOutcome:
     @property
     def words(self) -> str:
         """A description of the budget; its key if the package that added it is gone."""
-        return budget_words().get(self.budget, self.budget)
+        known = budget_words()
+        if self.budget in known:
+            return known[self.budget]
+        part, _, budget = self.budget.partition(".")
+        return f"{part}: {known[budget]}" if budget in known else self.budget
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,8 @@ class Facts:
 
     is_planned: whether nothing was built yet, and figures are computed from the plan. pending:
     artifacts whose number formats are chosen for a budget when they are built. waiting: set if this
-    artifact is one of them; size and bits are then the maximum.
+    artifact is one of them; size and bits are then the maximum. parts: the models that ship
+    together, if it is not one alone.
     """
 
     name: str
@@ -164,6 +169,7 @@ class Facts:
     likeness: str | None
     moved: tuple[str, str] | None
     others: tuple[str, ...]
+    parts: tuple[str, ...] = ()
     relabelled: tuple[str, str] | None = None
     redrawn: tuple[str, str] | None = None
     proof: Proof | None = None
@@ -176,6 +182,12 @@ class Facts:
         """The first of these budgets that the recipe has and that has a value."""
         found = {each.budget: each for each in self.budgets if each.value is not None}
         return next((found[name] for name in names if name in found), None)
+
+    @property
+    def part_quality(self) -> tuple[BudgetOutcome, ...]:
+        """The budgets of quality that single parts have."""
+        known = [each for each in self.budgets if each.value is not None]
+        return tuple(each for each in known if ".quality." in each.budget)
 
     @property
     def failed(self) -> tuple[BudgetOutcome, ...]:

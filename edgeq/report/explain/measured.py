@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from edgeq.core.artifact import Artifact
+from edgeq.core.artifact import Artifact, TensorRecord
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import task_of
 from edgeq.core.units import MIB, format_bytes
@@ -56,7 +57,7 @@ def facts_of(report: Report) -> Facts:
         artifact=record.name,
         format=record.format,
         variant=record.variant,
-        weights=str(record.settings.get("weights", record.variant)),
+        weights=_weights(record, tensors),
         status=verdict.status,
         size=format_bytes(measured.download_bytes),
         original_size=format_bytes(baseline.download_bytes),
@@ -75,11 +76,24 @@ def facts_of(report: Report) -> Facts:
         places=str(language.divergence.tokens) if language else None,
         likeness=_likeness(measured),
         moved=(str(near.changed), str(near.texts)) if near is not None else None,
-        relabelled=_relabelled(measured) if task.classifies or task.tags else None,
+        parts=tuple(record.parts),
+        relabelled=_relabelled(measured)
+        if task.classifies or task.tags or task.transcribes
+        else None,
         redrawn=_agreement(measured) if task.detects else None,
         proof=_proof(record),
         others=tuple(c.device.name for c in cards if c is not card),
     )
+
+
+def _weights(record: Artifact, tensors: Mapping[str, TensorRecord]) -> str:
+    """The number format of the weights; of several models, of most of them."""
+    if not record.parts:
+        return str(record.settings.get("weights", record.variant))
+    stored = Counter[str]()
+    for each in tensors.values():
+        stored[each.number_format] += math.prod(each.shape)
+    return stored.most_common(1)[0][0] if stored else record.variant
 
 
 def _outcome(line: Line) -> BudgetOutcome:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeq.core.artifact import Frozen
-from edgeq.core.tasks import task_of
+from edgeq.core.tasks import TENSOR, task_of
 from edgeq.pipeline.check.verdict import Status
 from edgeq.report.explain import analogies
 from edgeq.report.explain.analogies import Analogy
@@ -89,9 +90,11 @@ def _variant(facts: Facts) -> tuple[str, Cited]:
 
 
 def _problem(facts: Facts) -> str:
-    start = (
-        f"{facts.model} is {task_of(facts.task).explanation}. It is meant to run on {facts.device}."
-    )
+    what = task_of(facts.task).explanation
+    if facts.parts:
+        models = f"{len(facts.parts)} models that ship together, {_listed(facts.parts)}"
+        what = models if task_of(facts.task) is TENSOR else f"{what}. It is {models}"
+    start = f"{facts.model} is {what}. It is meant to run on {facts.device}."
     before = "As it was trained"
     if facts.is_planned:
         before = f"With {facts.original_bits} bits for every weight"
@@ -108,6 +111,10 @@ def _problem(facts: Facts) -> str:
     if memory is not None and memory.original:
         more = f", and {memory.words} came to {memory.original}"
     return f"{start} {before}, it is a download of {facts.original_size}{more}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _analogy(facts: Facts) -> Analogy:

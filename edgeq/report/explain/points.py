@@ -134,6 +134,11 @@ def _quality(facts: Facts) -> str:
             f"its answers score {facts.likeness} for similarity to the original's, where one "
             f"means identical"
         )
+    if facts.part_quality:
+        found = [
+            f"{each.words}, {each.value} ({each.limit} allowed)" for each in facts.part_quality
+        ]
+        return f"measured for each model by itself: {'; '.join(found)}"
     return "unknown, since quality was not measured"
 
 
@@ -158,6 +163,12 @@ def trade(facts: Facts) -> str:
         )
     if facts.relabelled is not None:
         changed, texts = facts.relabelled
+        if task_of(facts.task).transcribes:
+            return (
+                "The smaller model is not the same model. It writes another text than the original "
+                f"for {changed} of {texts}. It matters where a word is a command, or a name or a "
+                "number. It matters less where a person reads along."
+            )
         return (
             "The smaller model is not the same model. It gives other labels than the original to "
             f"{changed} of {texts}. It matters where a label decides by itself what happens. "
@@ -171,7 +182,10 @@ def trade(facts: Facts) -> str:
             "original itself would reach 100 %. It matters where a box by itself decides what "
             "happens. It matters less where a person looks at the image too."
         )
+    seen = f"On the evaluation data: {_quality(facts)}."
+    if facts.part_quality:
+        seen = "How far each is from its original was measured by itself."
     return (
-        f"The smaller model is not the same model. On the evaluation data: {_quality(facts)}. It "
-        f"matters most where close calls are common."
+        f"The smaller model is not the same model. {seen} It matters most where close calls are "
+        "common."
     )

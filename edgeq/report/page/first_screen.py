@@ -58,6 +58,9 @@ def _tiles(verdict: Verdict, task: Task) -> Iterator[Tile]:
     if close is not None:
         status = _status(line for line in verdict.lines if line.budget.startswith("quality."))
         yield Tile(*close, status)
+    part = _worst_part(verdict)
+    if close is None and part is not None:
+        yield _against(part)
     line = _line(verdict, "latency.p90", "latency.p50", "speed.generation", "latency.first_token")
     pace = _against(line) if line else _pace(own)
     if pace is not None:
@@ -65,6 +68,13 @@ def _tiles(verdict: Verdict, task: Task) -> Iterator[Tile]:
     line = _line(verdict, "memory.peak", "memory.growth", "device.memory")
     if line is not None:
         yield _against(line)
+
+
+def _worst_part(verdict: Verdict) -> Line | None:
+    """The line on the quality of a part that has the least room."""
+    lines = [each for each in verdict.lines if ".quality." in each.budget]
+    known = [each for each in lines if each.value is not None]
+    return min(known, key=lambda each: each.margin_share or 0.0, default=None)
 
 
 def _size(verdict: Verdict, own: Measurement, original: Measurement) -> Tile:

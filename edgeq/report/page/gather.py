@@ -27,8 +27,10 @@ from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import chosen_devices, kept_verdicts
 from edgeq.pipeline.frontier import records
 from edgeq.pipeline.frontier.records import Frontier
+from edgeq.pipeline.parts import kept_parts
 from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.recipe.parts import has_parts, load_parts
 from edgeq.report.page.boxes import redrawn_images
 from edgeq.report.page.record import (
     ContextMemory,
@@ -57,6 +59,8 @@ def report_of(path: Path, devices: Sequence[str], progress: Progress) -> Report:
                 Problem("--device", "a bundle holds results of its own device only", remedy)
             )
         return _of_bundle(path)
+    if has_parts(path):
+        return _of_parts(path, devices, progress)
     return _of_recipe(path, devices, progress)
 
 
@@ -88,11 +92,10 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
         for item in built
     )
     evaluation = planned.recipe.data.evaluation
-    options = "".join(f" --device {name}" for name in names)
     return Report(
         version=edgeq.__version__,
         name=planned.plan.recipe,
-        command=f"edgeq report {path.as_posix()}{options} --out report.html",
+        command=_command(path, names),
         recipe=path.read_text(encoding="utf-8"),
         recipe_path=path.as_posix(),
         task=planned.recipe.model.task,
@@ -103,6 +106,38 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
         kept=step,
         images=redrawn_images(path.parent / evaluation.path, verdicts) if evaluation else {},
     )
+
+
+def _of_parts(path: Path, names: Sequence[str], progress: Progress) -> Report:
+    """All parts as one model, with the verdict on them together."""
+    wholes = kept_parts(path, names, False, progress)
+    verdicts, step = thinned(tuple(each.verdict for each in wholes))
+    built = {each.built.path: each.built.artifact for each in wholes}
+    first, *_ = built.values()
+    return Report(
+        version=edgeq.__version__,
+        name=load_parts(path).name,
+        command=_command(path, names),
+        recipe=path.read_text(encoding="utf-8"),
+        recipe_path=path.as_posix(),
+        task=first.task,
+        devices=tuple({each.device.id: _device(each.device) for each in wholes}.values()),
+        artifacts=tuple(
+            ReportedArtifact(
+                record=record,
+                sha256=canonical.sha256_of_file(folder / ARTIFACT_FILE),
+                estimates={},
+            )
+            for folder, record in built.items()
+        ),
+        verdicts=verdicts,
+        kept=step,
+    )
+
+
+def _command(path: Path, devices: Sequence[str]) -> str:
+    options = "".join(f" --device {name}" for name in devices)
+    return f"edgeq report {path.as_posix()}{options} --out report.html"
 
 
 def _frontier(planned: Planned, devices: Mapping[str, Device]) -> Frontier | None:

@@ -20,9 +20,11 @@ from edgeq.report.page.figures import Figure, chart
 from edgeq.report.page.first_screen import first_screen
 from edgeq.report.page.frontier import frontier_note
 from edgeq.report.page.memory import memory_figures
+from edgeq.report.page.parts import parts_table
 from edgeq.report.page.record import Report, carried
 from edgeq.report.page.tensors import fitted_table, tensor_figure, tensor_tables
 from edgeq.report.page.times import time_figures
+from edgeq.report.page.transcripts import differing
 
 _MOST_BYTES = 2_990_000
 _TOKENS_SHOWN = 3  # worst tensors shown for each artifact before the reader expands the list
@@ -83,6 +85,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["chart"] = chart
+    environment.globals["differing"] = differing
     environment.globals |= {
         "made": datetime.date.today().isoformat(),
         "signs": words.SIGNS,
@@ -125,6 +128,7 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "tensor_tables": [] if tensors else tensor_tables(report, names),
         "compared": compared(report),
         "verdict_tables": [(v, words.verdict_table(v)) for v in report.verdicts],
+        "parts": parts_table(report),
         "provenance": [words.how_table(report), words.version_table(report)],
         "hashes": words.hash_table(report),
     }

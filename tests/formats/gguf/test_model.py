@@ -232,7 +232,7 @@ def test_a_record_with_an_unknown_type_of_cache_is_refused(small: Path, tmp_path
         load(tmp_path)
 
 
-@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "qwen3"])
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "gpt_oss", "qwen3"])
 def test_windowed_layers_keep_their_window(family: str, tmp_path: Path, said: list[str]) -> None:
     """Of windowed layers where llama.cpp keeps fewer positions, and where it keeps all."""
     pytest.importorskip("transformers", reason="the build side is not installed")

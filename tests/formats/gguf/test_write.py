@@ -140,6 +140,7 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("olmo3", {}, 128),  # window: 16, and original context: 32
     ("olmo3", {"num_hidden_layers": 6, "layer_types": EVERY_THIRD, "rope_scaling": None}, 128),
     ("glm4", {"attention_bias": True}, 128),
+    ("gpt_oss", {}, 128),
     ("lfm2", {}, 128),
     ("lfm2", {"conv_L_cache": 4, "tie_word_embeddings": False}, 128),
 ]

@@ -1,0 +1,83 @@
+"""Qwen 3.5: three layers in four have the gated delta rule, the others attention with a gate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeq.models.architectures.decoder import Decoder
+from edgeq.models.architectures.delta import Delta
+from edgeq.models.architectures.family import Family, LlamaCpp
+from edgeq.models.architectures.reading import LINEAR, WHOLE, head_width, read_llama
+from edgeq.models.rope import read_rope
+from edgeq.models.settings import Settings
+
+# Of images, whose positions have three numbers; for a text these are equal.
+_OF_IMAGES = ("mrope_section", "mrope_interleaved")
+# Of further layers, which predict later tokens and are not run.
+_FURTHER = ("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
+_MOST_TAPS = 64
+
+
+def _read(family: Family, config: Settings) -> Decoder:
+    config.ignore((*_FURTHER, "mamba_ssm_dtype"))
+    for key, wanted in (("attn_output_gate", True), ("mlp_only_layers", [])):
+        if config.get(key, wanted) != wanted:
+            raise config.unusable(key, config.get(key), repr(wanted))
+    context, bias = config.whole("max_position_embeddings"), config.flag("attention_bias")
+    usual = {"partial_rotary_factor": 0.25}
+    rope = read_rope(config, head_width(config), context, usual, others=_OF_IMAGES)
+    decoder = read_llama(family, config, rope=rope)
+    kinds = _layer_types(config, decoder.layers)
+    return replace(
+        decoder,
+        norm_plus_one=True,
+        qk_norm="head",
+        output_gate=True,
+        qkv_bias=bias,
+        output_bias=bias,
+        delta=_delta(config, kinds),
+    )
+
+
+def _layer_types(config: Settings, layers: int) -> list[str]:
+    every = config.whole("full_attention_interval", 4)
+    usual = [LINEAR if (layer + 1) % every else WHOLE for layer in range(layers)]
+    found = config.get("layer_types", usual)
+    known = isinstance(found, list) and set(map(str, found)) <= {WHOLE, LINEAR}
+    if not known or len(found) != layers or WHOLE not in found:
+        wanted = f"a list of {layers} of {WHOLE} and {LINEAR}, at least one of the first"
+        raise config.unusable("layer_types", found, wanted)
+    if "full_attention_interval" in config and found != usual:
+        what = "config.json: layer_types and full_attention_interval contradict each other"
+        raise config.error(what, "delete the one that the model was not trained with")
+    return list(map(str, found))
+
+
+def _delta(config: Settings, kinds: list[str]) -> Delta:
+    keys, values = (config.whole(f"linear_num_{kind}_heads") for kind in ("key", "value"))
+    if values % keys:
+        what = f"config.json: {values} heads of values cannot share {keys} of keys"
+        raise config.error(what, "download or save the model again")
+    taps = config.whole("linear_conv_kernel_dim", largest=_MOST_TAPS)
+    if taps == 1:
+        raise config.unusable("linear_conv_kernel_dim", taps, "2 or more")
+    return Delta(
+        taps=taps,
+        key_heads=keys,
+        value_heads=values,
+        key_width=config.whole("linear_key_head_dim"),
+        value_width=config.whole("linear_value_head_dim"),
+        layers=frozenset(layer for layer, kind in enumerate(kinds) if kind == LINEAR),
+    )
+
+
+QWEN35 = Family(
+    "qwen3_5_text",
+    _read,
+    LlamaCpp("qwen35", part_of_head=True, feed_forward_norm="post_attention_norm"),
+    required=("num_key_value_heads", "head_dim", "tie_word_embeddings"),
+    stacked={
+        "linear_attn.A_log": ("linear_attn.A_log.weight",),
+        "linear_attn.dt_bias": ("linear_attn.dt.bias",),
+    },
+)
