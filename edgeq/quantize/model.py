@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.threads import map_in_threads, samples_at_once
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
 from edgeq.quantize.methods import Statistics, rounding_method
 from edgeq.quantize.methods.objective import Moments
@@ -66,16 +67,15 @@ def quantize_weights(
     """Quantize weight by weight, those that share an input together, in the order given.
 
     Weights with the same input and the same choice share smoothing and range, since the input is
-    coded once for all of them. Only one weight is in memory at a time, but where ranges are chosen
-    for several.
+    coded once for all of them. Only one weight is in memory at a time, or a few whose inputs'
+    codes are searched for.
     """
     groups: dict[tuple[str, str], list[SourceWeight]] = {}
     for weight in weights:
         own = weight.activation or f"\0{weight.name}"
         groups.setdefault((own, weight.choice.activations), []).append(weight)
-    for (activation, _), members in groups.items():
-        seen = statistics.get(activation)
-        codes = _input_codes(members, seen)
+    for members, codes in _with_input_codes(list(groups.values()), statistics):
+        seen = statistics.get(members[0].activation or "")
         for weight in members:
             matrix = weight.read()
             scalable(weight.name, matrix, number_format(weight.choice.number_format))
@@ -93,6 +93,20 @@ def scalable(name: str, matrix: Floats, stored: NumberFormat) -> Floats:
             remedy = f"keep it in float: rules: [{{match: {name!r}, use: float32}}]"
             raise InvalidInput(Problem(f"the weight {name!r}", what, remedy))
     return matrix
+
+
+def _with_input_codes(
+    groups: Sequence[list[SourceWeight]], statistics: Mapping[str, InputStatistics]
+) -> Iterator[tuple[list[SourceWeight], InputCodes | None]]:
+    """Each group with the codes of its input, which are searched for a few at once."""
+
+    def searched(members: list[SourceWeight]) -> InputCodes | None:
+        return _input_codes(members, statistics.get(members[0].activation or ""))
+
+    count = samples_at_once()
+    for start in range(0, len(groups), count):
+        several = groups[start : start + count]
+        yield from zip(several, map_in_threads(searched, several, count), strict=True)
 
 
 def _input_codes(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.threads import run_ahead
 from edgeq.quantize.number_formats import Floats
 
 Feed = Mapping[str, NDArray[np.generic]]
@@ -100,7 +101,7 @@ class _Collector:
         self._moment: NDArray[np.float64] | None = None
         self._pending: list[Floats] = []
 
-    def add(self, value: Floats) -> None:
+    def add(self, value: NDArray[np.generic]) -> None:
         rows = value.reshape(-1, value.shape[-1]).astype(np.float32)
         if rows.size == 0:
             return
@@ -168,11 +169,14 @@ def collect(
             )
             for name in names
         }
-        for sample, feed in enumerate(feeds):
+
+        def observed(feed: Feed, names: list[str] = names) -> Feed:
             inner = [name for name in names if name not in feed]
             # To onnxruntime, no names would mean all outputs.
             outputs = session.run(inner, dict(feed)) if inner else []
-            values = {**feed, **dict(zip(inner, outputs, strict=True))}
+            return {**feed, **dict(zip(inner, outputs, strict=True))}
+
+        for sample, values in enumerate(run_ahead(observed, feeds)):
             for name in names:
                 label = (labels or {}).get(name, f"the tensor {name!r}")
                 refuse_not_finite(label, values[name], sample)

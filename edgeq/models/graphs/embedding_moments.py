@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.sampling import spread
 from edgeq.core.temporary import TemporaryFolder
+from edgeq.core.threads import run_ahead
 from edgeq.models.graphs.pieces import CACHE_OUTPUT, Array, Piece, Pieces, Samples
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.methods import Statistics
@@ -154,18 +155,18 @@ def _answers(
         if piece is not None:
             last.append(piece)
             available |= _run(piece, available)
-    for index in range(len(samples)):
-        available = samples[index]
+
+    def answered(available: dict[str, Array]) -> tuple[Floats, ...]:
         for piece in last:
             available |= _run(piece, available)
         values = [np.asarray(available[name], np.float32) for name in outputs]
-        yield tuple(value.reshape(-1, value.shape[-1]) for value in values)
+        return tuple(value.reshape(-1, value.shape[-1]) for value in values)
+
+    yield from run_ahead(answered, (samples[index] for index in range(len(samples))))
 
 
 def _run(piece: Piece, available: Mapping[str, Array]) -> dict[str, Array]:
-    results = piece.session.run(
-        list(piece.outputs), {name: available[name] for name in piece.inputs}
-    )
+    results = piece.run({name: available[name] for name in piece.inputs})
     return dict(zip(piece.outputs, results, strict=True))
 
 

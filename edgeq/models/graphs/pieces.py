@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.core.threads import default_threads
+from edgeq.core.threads import run_ahead, threads_of_each
 from edgeq.models.onnx_session import Session, open_graph
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
@@ -34,6 +34,11 @@ class Piece:
     outputs: tuple[str, ...]
     given: tuple[str, ...]
     later: frozenset[str]
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The outputs for `inputs` and weights by name."""
+        found: list[Array] = self.session.run(list(self.outputs), dict(inputs))
+        return found
 
 
 class Pieces:
@@ -130,7 +135,7 @@ class Pieces:
             cut, opset_imports=self._model.opset_import, ir_version=self._model.ir_version
         )
         graph = model.SerializeToString()
-        session = open_graph(graph, self._directory, threads=default_threads())
+        session = open_graph(graph, self._directory, threads=threads_of_each())
         return Piece(session, inputs, outputs, given, later)
 
     def _unmade(self, names: Iterable[str], available: Mapping[str, Array]) -> set[int]:
@@ -164,9 +169,11 @@ class Samples:
 
     def __getitem__(self, index: int) -> dict[str, Array]:
         """All available tensors of one sample, by name."""
-        available: dict[str, Array] = dict(self._feeds[index])
-        available.update({name: file.read(index) for name, file in self._files.items()})
-        return available
+        return self._read({**self._feeds[index], **self._files}, index)
+
+    def _read(self, names: Iterable[str], index: int) -> dict[str, Array]:
+        feed = self._feeds[index]
+        return {n: feed[n] if n in feed else self._files[n].read(index) for n in names}
 
     def values(self, name: str) -> Iterator[Floats]:
         """A tensor of each sample in turn, its last axis as columns."""
@@ -180,12 +187,8 @@ class Samples:
         """
         made = {name: self._new() for name in piece.outputs}
         constants = {name: weights[name] for name in piece.given}
-        for index, feed in enumerate(self._feeds):
-            available = {
-                name: feed[name] if name in feed else self._files[name].read(index)
-                for name in piece.inputs
-            }
-            results = piece.session.run(list(piece.outputs), {**available, **constants})
+        given = (self._read(piece.inputs, index) for index in range(len(self._feeds)))
+        for results in run_ahead(lambda inputs: piece.run({**inputs, **constants}), given):
             for name, result in zip(piece.outputs, results, strict=True):
                 made[name].append(result)
         self._unread += [

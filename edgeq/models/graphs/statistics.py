@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.terms import Progress
-from edgeq.core.threads import default_threads
+from edgeq.core.threads import threads_of_each
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.models.onnx_session import Session, open_graph
 from edgeq.quantize.decide import Decision
@@ -108,4 +108,4 @@ def open_watched(float_directory: Path, names: list[str]) -> Session:
     if wanted:  # otherwise all are inputs, and a graph needs an output
         model.graph.outputs[:] = wanted
     graph = ir.to_proto(model).SerializeToString()
-    return open_graph(graph, float_directory, threads=default_threads())
+    return open_graph(graph, float_directory, threads=threads_of_each())

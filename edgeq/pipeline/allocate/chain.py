@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.threads import run_ahead
 from edgeq.models.graphs.pieces import CACHE_OUTPUT, Array, Piece, Pieces
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.number_formats import Floats
@@ -72,9 +73,9 @@ class Chain:
     ) -> Iterator[dict[str, Array]]:
         constants = {name: self._stored(name, changed) for name in piece.given}
         keep = piece.later | set(self.outputs)
-        for feed, state in zip(self._feeds, states, strict=True):
-            inputs = {name: state[name] for name in piece.inputs}
-            results = piece.session.run(list(piece.outputs), {**inputs, **constants})
+        given = ({**{n: state[n] for n in piece.inputs}, **constants} for state in states)
+        made_of_each = run_ahead(piece.run, given)
+        for feed, state, results in zip(self._feeds, states, made_of_each, strict=True):
             made = dict(zip(piece.outputs, results, strict=True))
             yield {n: v for n, v in {**state, **made}.items() if n in keep or n in feed}
 
