@@ -63,6 +63,8 @@ def types(session: nox.Session) -> None:
 # first (tests/conftest.py), so that no core waits at the end.
 _PROCESSES = min((os.cpu_count() or 1) + 1, 5)
 _SIDE_BY_SIDE = ["-n", str(_PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
+# Every core has a process of its own: products of several threads each would wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @nox.session
