@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.added_tokens import with_tokens
 from edgeq.models.architectures import FAMILIES, Family
-from edgeq.models.architectures.wrappers import is_of_images, text_part
+from edgeq.models.architectures.wrappers import is_left_out, text_part
 from edgeq.models.jsonfile import damaged, read_json, read_optional
 from edgeq.models.names import (
     ExpertPart,
@@ -170,7 +170,7 @@ def read_directory(
         files = weight_files(path, where)
         tensors = read_tensors(files)
     if config != whole:
-        tensors = {name: facts for name, facts in tensors.items() if not is_of_images(name)}
+        tensors = {name: facts for name, facts in tensors.items() if not is_left_out(name)}
     for name, facts in tensors.items():
         refuse_quantized(name, facts, where)
     family = FAMILIES.get(str(config.get("model_type")))

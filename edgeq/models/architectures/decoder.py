@@ -158,24 +158,20 @@ class Decoder:
 
     def carried(self, layer: int) -> dict[str, list[int]] | None:
         """What a layer carries on instead of keys and values, as shapes; None if it has those."""
-        if self.convolution and layer in self.convolution.layers:
-            return self.convolution.carried(self.hidden)
-        if self.delta and layer in self.delta.layers:
-            return self.delta.carried()
-        return None
+        other = self._other_than_attention(layer)
+        return other.carried(self.hidden) if other else None
+
+    def _other_than_attention(self, layer: int) -> Convolution | Delta | None:
+        both = (self.convolution, self.delta)
+        return next((other for other in both if other and layer in other.layers), None)
 
     def _layer_tensors(self, layer: int) -> dict[str, tuple[int, ...]]:
         norms: dict[str, tuple[int, ...]] = {
             f"{name}.weight": (self.hidden,) for name in self.norms
         }
-        return {**norms, **self._mixing_tensors(layer), **self._fed_tensors(layer)}
-
-    def _mixing_tensors(self, layer: int) -> dict[str, tuple[int, ...]]:
-        if self.convolution and layer in self.convolution.layers:
-            return self.convolution.tensors(self.hidden)
-        if self.delta and layer in self.delta.layers:
-            return self.delta.tensors(self.hidden)
-        return self._attention_tensors()
+        other = self._other_than_attention(layer)
+        mixing = other.tensors(self.hidden) if other else self._attention_tensors()
+        return {**norms, **mixing, **self._fed_tensors(layer)}
 
     def _attention_tensors(self) -> dict[str, tuple[int, ...]]:
         query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim

@@ -37,7 +37,7 @@ class Delta:
         """Width of queries, keys and values."""
         return 2 * self.key + self.value
 
-    def carried(self) -> dict[str, list[int]]:
+    def carried(self, hidden: int) -> dict[str, list[int]]:
         """What a layer carries on to the next call: shapes by name."""
         return {
             "conv": [1, self.taps - 1, self.convolved],

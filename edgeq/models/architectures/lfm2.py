@@ -8,7 +8,13 @@ from typing import Any
 from edgeq.models.architectures.convolution import Convolution
 from edgeq.models.architectures.decoder import Decoder, Norms
 from edgeq.models.architectures.family import Family, LlamaCpp
-from edgeq.models.architectures.reading import WHOLE, head_width, read_llama
+from edgeq.models.architectures.reading import (
+    WHOLE,
+    head_width,
+    layer_types,
+    read_llama,
+    taps_of,
+)
 from edgeq.models.rope import read_rope
 from edgeq.models.settings import Settings
 
@@ -23,7 +29,6 @@ _TRAINING = (
     *("block_mlp_init_scale", "block_out_init_scale", "block_use_xavier_init"),
     "conv_use_xavier_init",
 )
-_MOST_TAPS = 64
 
 
 def _read(family: Family, config: Settings) -> Decoder:
@@ -51,7 +56,7 @@ def _read(family: Family, config: Settings) -> Decoder:
         tied=True if tied is None else tied,
         qk_norm="head",
         convolution=Convolution(
-            taps=_taps(config),
+            taps=taps_of(config, "conv_L_cache", 3),
             bias=config.flag("conv_bias"),
             layers=frozenset(n for n, kind in enumerate(kinds) if kind == _CONVOLUTION),
         ),
@@ -72,23 +77,7 @@ def _layer_types(config: Settings, layers: int) -> list[str]:
     if not isinstance(attends, list) or not set(map(str, attends)) <= set(map(str, range(layers))):
         raise config.unusable("full_attn_idxs", attends, f"a list of layers below {layers}")
     usual = [WHOLE if layer in attends else _CONVOLUTION for layer in range(layers)]
-    found = config.get("layer_types", usual)
-    if not isinstance(found, list) or len(found) != layers:
-        raise config.unusable("layer_types", found, f"a list of {layers}")
-    if not set(map(str, found)) <= {WHOLE, _CONVOLUTION} or WHOLE not in found:
-        wanted = f"{WHOLE} and {_CONVOLUTION}, at least one of the first"
-        raise config.unusable("layer_types", found, wanted)
-    if "full_attn_idxs" in config and found != usual:
-        what = "config.json: layer_types and full_attn_idxs contradict each other"
-        raise config.error(what, "delete the one that the model was not trained with")
-    return found
-
-
-def _taps(config: Settings) -> int:
-    taps = config.whole("conv_L_cache", 3, largest=_MOST_TAPS)
-    if taps == 1:
-        raise config.unusable("conv_L_cache", taps, "2 or more")
-    return taps
+    return layer_types(config, usual, _CONVOLUTION, "full_attn_idxs")
 
 
 def _feed_forward(config: Settings, stated: int) -> int:

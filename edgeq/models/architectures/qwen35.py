@@ -7,7 +7,14 @@ from dataclasses import replace
 from edgeq.models.architectures.decoder import Decoder
 from edgeq.models.architectures.delta import Delta
 from edgeq.models.architectures.family import Family, LlamaCpp
-from edgeq.models.architectures.reading import LINEAR, WHOLE, head_width, read_llama
+from edgeq.models.architectures.reading import (
+    LINEAR,
+    WHOLE,
+    head_width,
+    layer_types,
+    read_llama,
+    taps_of,
+)
 from edgeq.models.rope import read_rope
 from edgeq.models.settings import Settings
 
@@ -15,7 +22,6 @@ from edgeq.models.settings import Settings
 _OF_IMAGES = ("mrope_section", "mrope_interleaved")
 # Of further layers, which predict later tokens and are not run.
 _FURTHER = ("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
-_MOST_TAPS = 64
 
 
 def _read(family: Family, config: Settings) -> Decoder:
@@ -42,15 +48,7 @@ def _read(family: Family, config: Settings) -> Decoder:
 def _layer_types(config: Settings, layers: int) -> list[str]:
     every = config.whole("full_attention_interval", 4)
     usual = [LINEAR if (layer + 1) % every else WHOLE for layer in range(layers)]
-    found = config.get("layer_types", usual)
-    known = isinstance(found, list) and set(map(str, found)) <= {WHOLE, LINEAR}
-    if not known or len(found) != layers or WHOLE not in found:
-        wanted = f"a list of {layers} of {WHOLE} and {LINEAR}, at least one of the first"
-        raise config.unusable("layer_types", found, wanted)
-    if "full_attention_interval" in config and found != usual:
-        what = "config.json: layer_types and full_attention_interval contradict each other"
-        raise config.error(what, "delete the one that the model was not trained with")
-    return list(map(str, found))
+    return layer_types(config, usual, LINEAR, "full_attention_interval")
 
 
 def _delta(config: Settings, kinds: list[str]) -> Delta:
@@ -58,11 +56,8 @@ def _delta(config: Settings, kinds: list[str]) -> Delta:
     if values % keys:
         what = f"config.json: {values} heads of values cannot share {keys} of keys"
         raise config.error(what, "download or save the model again")
-    taps = config.whole("linear_conv_kernel_dim", largest=_MOST_TAPS)
-    if taps == 1:
-        raise config.unusable("linear_conv_kernel_dim", taps, "2 or more")
     return Delta(
-        taps=taps,
+        taps=taps_of(config, "linear_conv_kernel_dim"),
         key_heads=keys,
         value_heads=values,
         key_width=config.whole("linear_key_head_dim"),

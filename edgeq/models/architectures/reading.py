@@ -10,6 +10,7 @@ from edgeq.models.rope import Rope, read_rope
 from edgeq.models.settings import Settings
 
 WHOLE, WINDOWED, LINEAR = "full_attention", "sliding_attention", "linear_attention"
+_MOST_TAPS = 64
 _MOST_LAYERS = 10_000  # far beyond any model; a list as long as a file says could fill the memory
 _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
     "silu": "silu",
@@ -111,14 +112,33 @@ def refuse_bias(config: Settings, own: bool = False) -> None:
         raise config.error(what, "use a model without it")
 
 
-def layer_types(config: Settings, usual: list[str]) -> list[str]:
-    """The type of every layer; `usual` if the file does not list them."""
+def layer_types(
+    config: Settings, usual: list[str], other: str = WINDOWED, stated_by: str = ""
+) -> list[str]:
+    """The type of every layer; `usual` if the file does not list them.
+
+    other: the type besides `WHOLE`; if it is no attention, some layer must be `WHOLE`. stated_by:
+    the key that `usual` is read from, which must not say something else.
+    """
     found: list[str] = config.get("layer_types", usual)
-    named = isinstance(found, list) and all(kind in (WHOLE, WINDOWED) for kind in found)
-    if not named or len(found) != len(usual):
-        wanted = f"a list of {len(usual)} of {WHOLE} and {WINDOWED}"
-        raise config.unusable("layer_types", found, wanted)
+    named = isinstance(found, list) and all(kind in (WHOLE, other) for kind in found)
+    attends = other == WINDOWED or (named and WHOLE in found)
+    if not named or not attends or len(found) != len(usual):
+        wanted = f"a list of {len(usual)} of {WHOLE} and {other}"
+        least = "" if other == WINDOWED else ", at least one of the first"
+        raise config.unusable("layer_types", found, wanted + least)
+    if stated_by in config and found != usual:
+        what = f"config.json: layer_types and {stated_by} contradict each other"
+        raise config.error(what, "delete the one that the model was not trained with")
     return found
+
+
+def taps_of(config: Settings, key: str, usual: int | None = None) -> int:
+    """How many positions a convolution covers."""
+    taps = config.whole(key, usual, largest=_MOST_TAPS)
+    if taps == 1:
+        raise config.unusable(key, taps, "2 or more")
+    return taps
 
 
 def windows_of(kinds: list[str], window: float | None) -> tuple[int | None, ...]:

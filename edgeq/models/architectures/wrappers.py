@@ -85,6 +85,6 @@ def text_part(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {**wrapper.usual, **tied, **stated, **ids}
 
 
-def is_of_images(name: str) -> bool:
+def is_left_out(name: str) -> bool:
     """Whether a weight belongs to the part of a model that sees images, or to none that is run."""
     return name.removeprefix("model.").startswith((*_IMAGE_WEIGHTS, *_FURTHER_WEIGHTS))

@@ -39,10 +39,11 @@ def export_decoder(
     if a text's length changes its rotary angles (longrope), `text_length` int64 (1,), of the whole
     text; `past_key_values.{i}.key` and `.value` float32 (1, kv_heads, capacity, head_dim), capacity
     being the caller's choice except in layers with a short window; of a layer with a convolution
-    instead `past_key_values.{i}.conv` float32 (1, taps - 1, hidden). Outputs: `logits` float32 (1,
+    instead `past_key_values.{i}.conv` float32 (1, taps - 1, hidden), of one with linear attention
+    also `.state` float32 (1, value heads, key width, value width). Outputs: `logits` float32 (1,
     kept, vocabulary); `present.{i}.key` and `.value` float32 (1, kv_heads, max(capacity,
-    past_length + tokens), head_dim), and `present.{i}.conv`, which may share memory with the past
-    ones if everything fits their capacity.
+    past_length + tokens), head_dim), and `present.{i}.conv` and `.state`, which may share memory
+    with the past ones if everything fits their capacity.
 
     Raises InvalidInput for weights that are missing or differ in shape from config.json.
     """
