@@ -25,6 +25,8 @@ from edgeq.models.weight_files import TensorFacts
 from edgeq.models.weights import check_values
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from edgeq.models.graphs.weights import Weight
 
 _MISFITS_SHOWN = 3  # one wrong number in a configuration causes dozens
@@ -38,7 +40,8 @@ class DescribedModel:
     """The location of a model and the facts that a plan needs.
 
     tensors: shapes of the weights that an export keeps, outputs or tokens first. weights: the same
-    for an .onnx file, with the operators that read them; None if only names are known yet.
+    for an .onnx file, with the operators that read them; None if only names are known yet. graph:
+    of the .onnx file, as it is imported, not to be changed.
     directory: facts about a Hugging Face-style directory, None for an .onnx file. decoder: a
     language model's architecture, classes: a classifier's labels; None for other tasks. gguf: the
     file that the directory was unpacked from. tokenizer: of an .onnx file that takes texts. images:
@@ -50,6 +53,7 @@ class DescribedModel:
     tensors: dict[str, tuple[int, ...]]
     directory: ModelDirectory | None
     weights: dict[str, Weight] | None = None
+    graph: ir.Graph | None = None
     decoder: Decoder | None = None
     classes: Classes | None = None
     gguf: Path | None = None
@@ -110,9 +114,7 @@ def describe(
     """
     located = locate(source, folder, where, weights=weights)
     if located.is_file:
-        found = _onnx_weights(located.path)
-        shapes = {name: weight.shape_by_rows for name, weight in found.items()}
-        return DescribedModel(located, shapes, None, found)
+        return _describe_graph(located)
     if task_of(task).generates:
         return _describe_decoder(source, located, where)
     directory = read_directory(located.path, where, _tensors_elsewhere(source, located, where))
@@ -191,10 +193,13 @@ def _tensors_elsewhere(
     return {name: TensorFacts(dtype, shape) for name, (dtype, shape) in found.items()}
 
 
-def _onnx_weights(path: Path) -> dict[str, Weight]:
+def _describe_graph(located: Located) -> DescribedModel:
     try:
         from edgeq.models.graphs.imported import read_onnx
         from edgeq.models.graphs.weights import find_weights
     except ImportError:
         raise missing_extra("onnx", "build", "read an .onnx file") from None
-    return {weight.name: weight for weight in find_weights(read_onnx(path))}
+    model = read_onnx(located.path)
+    found = {weight.name: weight for weight in find_weights(model)}
+    shapes = {name: weight.shape_by_rows for name, weight in found.items()}
+    return DescribedModel(located, shapes, None, found, model.graph)

@@ -38,12 +38,10 @@ class AppleFormat(FileFormat):
             if found is not None:
                 what = f"{name} cannot be written as {self.title}"
                 raise InvalidInput(Problem(f"targets: {self.name}", what, "target gguf or onnx"))
-        if model.weights is not None:  # of a graph, not of a directory
+        if model.graph is not None:
             from edgeq.formats.apple.unsupported import refuse_unsupported
-            from edgeq.models.graphs.imported import read_onnx
 
-            path = model.located.path
-            refuse_unsupported(read_onnx(path), self.title, path.name)
+            refuse_unsupported(model.graph, self.title, model.located.path.name)
         return ()
 
     def plan_tensors(

@@ -12,13 +12,13 @@ from edgeq.models.graphs.rewriting import bodies
 _KNOWN_BEFORE = frozenset({"Shape", "Size"})  # for the sizes that a program is written for
 
 
-def refuse_unsupported(model: ir.Model, title: str, where: str) -> None:
+def refuse_unsupported(graph: ir.Graph, title: str, where: str) -> None:
     """Raise InvalidInput for operators on what depends on an input that have no handler.
 
     Others are computed while a program is written. where: the file, for the error.
     """
-    varying, found = set(model.graph.inputs), set()
-    for node in model.graph:
+    varying, found = set(graph.inputs), set()
+    for node in graph:
         if node.op_type in _KNOWN_BEFORE or not (_read(node) & varying):
             continue
         varying.update(node.outputs)

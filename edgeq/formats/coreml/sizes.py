@@ -31,9 +31,8 @@ def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
 
 def _other_bytes(model: DescribedModel) -> int:
     """For an .onnx file: its small constants in float16, and the operators around all of them."""
-    from edgeq.models.graphs.imported import read_onnx
-
-    initializers = read_onnx(model.located.path).graph.initializers
+    assert model.graph is not None
+    initializers = model.graph.initializers
     arrays = {name: value.const_value for name, value in initializers.items()}
     small = sum(
         array.size

@@ -29,12 +29,11 @@ def float16_notes(
 
     float32: patterns of operators in float32; None for a format without them.
     """
-    if model.weights is None:
+    if model.graph is None:
         return
     from edgeq.formats.apple.constants import identifier
-    from edgeq.models.graphs.imported import read_onnx
 
-    graph = read_onnx(model.located.path).graph
+    graph = model.graph
     names = [
         (node.op_type, node.name or f"{node.op_type}_{index}")
         for index, node in enumerate(graph)

@@ -16,6 +16,8 @@ from edgeq.core.yamlfile import Document
 from edgeq.recipe.labels import read_labels
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from edgeq.formats.coreml.write_images import Image
     from edgeq.recipe.schema import CoremlSpec, Recipe
 
@@ -50,17 +52,16 @@ def fixed_shape(
     )
 
 
-def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem]:
-    """Problems of an image or labels that do not fit the .onnx file `graph`."""
+def misfits(recipe: Recipe, document: Document, graph: ir.Graph | None) -> Iterator[Problem]:
+    """Problems of an image or labels that do not fit the graph."""
     spec = recipe.coreml
-    if task_of(recipe.model.task).takes != "arrays" or not (spec.image or spec.labels):
+    if graph is None or not (spec.image or spec.labels):
         return
-    from edgeq.models.graphs.imported import read_onnx
-
-    model = read_onnx(graph)
+    if task_of(recipe.model.task).takes != "arrays":
+        return
     image = image_of(spec)
     if image is not None:
-        shapes = {value.name or "": tuple(value.shape or ()) for value in model.graph.inputs}
+        shapes = {value.name or "": tuple(value.shape or ()) for value in graph.inputs}
         where = document.place(("coreml", "image", "input"))
         shape = tuple(spec.inputs.get(image.input, shapes.get(image.input, ())))
         if image.input not in shapes:
@@ -74,7 +75,7 @@ def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem
             what = f"coreml.image.input: {image.input!r} leaves its height or width open"
             remedy = f"add coreml.inputs: {{{image.input}: [1, {image.channels}, 224, 224]}}"
             yield Problem(where, what, remedy)
-    classes = tuple(model.graph.outputs[0].shape or ())[-1:]
+    classes = tuple(graph.outputs[0].shape or ())[-1:]
     labels = labels_of(recipe, document.path)
     if labels and classes and isinstance(classes[0], int) and classes[0] != len(labels):
         what = f"coreml.labels: {len(labels)} labels for the model's {classes[0]} classes"

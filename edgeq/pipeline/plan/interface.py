@@ -49,9 +49,8 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
         what = f"model.source: {given.source} has no model directory, but an .onnx file"
         remedy = f"give its path, and declare its interface: source: {model.located.path}"
         raise InvalidInput(Problem(document.place(("model", "source")), what, remedy))
-    from edgeq.models.graphs.imported import read_onnx
-
-    graph = read_onnx(model.located.path).graph
+    graph = model.graph
+    assert graph is not None
     problems = [*_of_one_answer(given, graph, document)]
     classes, count = None, 1 if task.ranks else None
     labels: tuple[str, ...] = ()

@@ -119,7 +119,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     if len(impossible) == len(plan.artifacts):
         problems += impossible.values()
     if packages:
-        problems += misfits(recipe, document, model.located.path)
+        problems += misfits(recipe, document, model.graph)
     if problems:
         raise InvalidInput(by_place(problems))
     return Planned(path, recipe, document, devices, model, plan, impossible=impossible)
