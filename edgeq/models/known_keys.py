@@ -178,6 +178,32 @@ ENCODER_KEYS: Mapping[str, frozenset[str]] = {
             "tie_word_embeddings",
         }
     ),
+    "modernbert": frozenset(
+        {
+            *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+            *("intermediate_size", "max_position_embeddings", "hidden_activation", "norm_eps"),
+            *("norm_bias", "attention_bias", "mlp_bias", "decoder_bias", "global_rope_theta"),
+            *("local_rope_theta", "global_attn_every_n_layers", "local_attention", "layer_types"),
+            *("rope_parameters", "model_type", "position_embedding_type", "tie_word_embeddings"),
+            *("classifier_pooling", "classifier_bias", "classifier_activation"),
+            # Of training, and of kernels on GPUs.
+            *("sparse_prediction", "sparse_pred_ignore_index", "repad_logits_with_grad"),
+            "deterministic_flash_attn",
+        }
+    ),
+    "deberta-v2": _BERT_KEYS
+    | {
+        *("relative_attention", "max_relative_positions", "position_biased_input", "legacy"),
+        *(
+            "pos_att_type",
+            "position_buckets",
+            "share_att_key",
+            "norm_rel_ebd",
+            "attention_head_size",
+        ),
+        *("pooler_hidden_size", "pooler_hidden_act", "conv_kernel_size", "conv_act"),
+        *("embedding_size", "pooler_dropout"),
+    },
 }
 """Keys of an encoder's config.json that transformers reads when it exports it."""
 

@@ -156,6 +156,10 @@ def test_other_heads(tiny: Path, tmp_path: Path, pooling: str, normalize: bool) 
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
+_RELATIVE = {
+    **{"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
+    **{"position_biased_input": False, "norm_rel_ebd": "layer_norm"},
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "distilbert": (
         "DistilBert",
@@ -165,6 +169,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mpnet": ("MPNet", {}),
     "electra": ("Electra", {"embedding_size": 64}),
     "albert": ("Albert", {"embedding_size": 32}),  # its layers share their weights
+    # Every second layer sees 4 tokens to each side.
+    "modernbert": (
+        "ModernBert",
+        {"global_attn_every_n_layers": 2, "local_attention": 8, "pad_token_id": 0},
+    ),
+    "deberta-v2": ("DebertaV2", {"type_vocab_size": 0, "conv_kernel_size": 3, **_RELATIVE}),
+    "deberta-v3": ("DebertaV2", {"type_vocab_size": 0, "share_att_key": True, **_RELATIVE}),
 }
 
 

@@ -177,3 +177,23 @@ def test_rotary_settings_of_transformers_5_are_read_by_transformers_4(tmp_path: 
     assert config.rope_theta == old["rope_theta"]
     assert config.rope_scaling == old["rope_scaling"]
     assert in_words_of_4(new)["rope_scaling"] == old["rope_scaling"]
+
+
+def test_a_modernbert_of_transformers_5_is_read_by_transformers_4(tmp_path: Path) -> None:
+    old = {"model_type": "modernbert", "num_hidden_layers": 5, "local_attention": 8}
+    kinds = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    ropes = {
+        "full_attention": {"rope_theta": 9e4, "rope_type": "default"},
+        "sliding_attention": {"rope_theta": 5e3, "rope_type": "default"},
+    }
+    new = {**old, "layer_types": [*kinds, "sliding_attention"], "rope_parameters": ropes}
+    found = in_words_of_4(new)
+    assert (found["global_rope_theta"], found["local_rope_theta"]) == (9e4, 5e3)
+    assert found["global_attn_every_n_layers"] == 3
+    assert "rope_parameters" not in found
+    for other in (
+        {"layer_types": [*kinds, "full_attention"]},
+        {"rope_parameters": {**ropes, "sliding_attention": {"rope_type": "yarn"}}},
+    ):
+        with pytest.raises(InvalidInput, match="transformers 4 does not have"):
+            in_words_of_4({**new, **other})

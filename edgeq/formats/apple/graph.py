@@ -168,12 +168,19 @@ class Translator:
             if value.dtype == ir.DataType.BOOL:  # inputs of programs are numbers
                 name = value.name or ""
                 self._values[name] = self.writer.cast(self._values[name], "bool")
-        for name, value in self._model.graph.initializers.items():
+        self._translate(self._model.graph)
+        if self._unknown:
+            raise InvalidInput(unsupported(self._unknown, self.writer.title, MODEL_FILE))
+        return {v.name or "": self._variable(v.name or "") for v in self._model.graph.outputs}
+
+    def _translate(self, graph: ir.Graph) -> None:
+        """Add every value of a graph to those that are known by name."""
+        for name, value in graph.initializers.items():
             assert value.const_value is not None
             self._values[name] = self._weights.get(name)
             if self._values[name] is None:
                 self._values[name] = value.const_value.numpy()
-        for index, node in enumerate(self._model.graph):
+        for index, node in enumerate(graph):
             args = [None if v is None else self._values[v.name or ""] for v in node.inputs]
             node.name = node.name or f"{node.op_type}_{index}"
             made = self._made(node, args)
@@ -183,9 +190,12 @@ class Translator:
             if any(v.uses() or v.is_graph_output() for v in node.outputs[len(results) :]):
                 what = f"{node.op_type} has one result here, and the graph reads others"
                 raise InvalidInput(Problem(str(node.name), what, "target another format"))
-        if self._unknown:
-            raise InvalidInput(unsupported(self._unknown, self.writer.title, MODEL_FILE))
-        return {v.name or "": self._variable(v.name or "") for v in self._model.graph.outputs}
+
+    def _chosen(self, node: ir.Node, condition: Array) -> list[Value]:
+        """The results of the branch that an If takes for every input of these shapes."""
+        branch = node.attributes["then_branch" if condition.all() else "else_branch"].as_graph()
+        self._translate(branch)
+        return [self._values[value.name or ""] for value in branch.outputs]
 
     def known(self, value: Value) -> Array | None:
         """The constant array of `value`; None if it depends on an input."""
@@ -236,6 +246,8 @@ class Translator:
     def _made(self, node: ir.Node, args: list[Value]) -> Any:
         if node.op_type == "Constant":
             return np.asarray(node.attributes["value"].as_tensor().numpy())
+        if node.op_type == "If" and isinstance(args[0], np.ndarray):
+            return self._chosen(node, args[0])
         if args and all(arg is None or isinstance(arg, np.ndarray) for arg in args):
             return _evaluate(node, args)
         if node.op_type not in HANDLERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -323,6 +324,14 @@ def _shape(t: Translator, node: ir.Node, args: list[Value]) -> Any:
         return np.array(sizes[begin:end], np.int64)
     whole = t.emit("shape", str(node.name), x=args[0])
     return t.emit("slice_by_index", f"{node.name}.part", x=whole, begin=[begin], end=[end])
+
+
+@handles("Size")
+def _size(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    sizes = t.shape(args[0])
+    if all(isinstance(size, int | np.integer) for size in sizes):
+        return np.array(math.prod(sizes), np.int64)
+    raise ValueError("the number of values depends on the input: build for one shape")
 
 
 @handles("Gather")

@@ -22,7 +22,8 @@ def refuse_unsupported(graph: ir.Graph, title: str, where: str) -> None:
         if node.op_type in _KNOWN_BEFORE or not (_read(node) & varying):
             continue
         varying.update(node.outputs)
-        if node.op_type not in HANDLERS:
+        takes_known_branch = node.op_type == "If" and node.inputs[0] not in varying
+        if node.op_type not in HANDLERS and not takes_known_branch:
             found.add(node.op_type)
     if found:
         raise InvalidInput(unsupported(found, title, where))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 from typing import Any, TypeAlias
 
@@ -83,6 +84,8 @@ class TransformersEncoder:
         self._has_head, self._head = task.has_sentence_head, directory.head
         self._put_first = directory.head.default_text if self._has_head else ""
         self._cut = {"truncation": True, "max_length": directory.max_tokens}
+        # Some tokenizers give the kinds of tokens to networks that have none.
+        self._taken = set(inspect.signature(self.network.forward).parameters)
 
     def ids(self, text: TextOrPair) -> list[int]:
         """Token ids of the text."""
@@ -99,7 +102,8 @@ class TransformersEncoder:
         parts = ([part] for part in self._parts(text))
         feed = self.tokenizer.opened(*parts, **self._cut, return_tensors="pt")
         with torch.inference_mode():
-            tokens: Floats = self.network(**feed)[0].numpy()
+            taken = {name: values for name, values in feed.items() if name in self._taken}
+            tokens: Floats = self.network(**taken)[0].numpy()
         if not self._has_head:
             return tokens
         mask = feed["attention_mask"].numpy()

@@ -23,6 +23,7 @@ from edgeq.models.image_directory import ImageDirectory
 from edgeq.models.weight_files import WEIGHTS
 from edgeq.models.weights import Weights
 
+_WHOLE = "full_attention"
 _BUFFERS = ("position_ids", "inv_freq", "attn.bias", "attn.masked_bias", "attention.bias")
 
 
@@ -139,7 +140,9 @@ def in_words_of_4(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     translated = {name: value for name, value in settings.items() if name != "rope_parameters"}
     rope = settings["rope_parameters"]
-    whole = dict(rope.get("full_attention", rope))
+    if settings["model_type"] == "modernbert":
+        return {**translated, **_alternating(settings, rope)}
+    whole = dict(rope.get(_WHOLE, rope))
     if "sliding_attention" in rope:
         translated["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
     for name in ("rope_theta", "partial_rotary_factor"):
@@ -152,3 +155,21 @@ def in_words_of_4(settings: Mapping[str, Any]) -> dict[str, Any]:
         translated["num_experts"] = translated.pop("num_local_experts")
     translated["rope_scaling"] = None if whole.get("rope_type", "default") == "default" else whole
     return translated
+
+
+def _alternating(settings: Mapping[str, Any], ropes: Mapping[str, Any]) -> dict[str, Any]:
+    """ModernBERT's bases and kinds of layers, of which version 4 knows one in n to see all."""
+    whole, near = ropes[_WHOLE], ropes["sliding_attention"]
+    kinds = settings["layer_types"]
+    every = next((at for at, kind in enumerate(kinds) if at and kind == _WHOLE), len(kinds))
+    known = [_WHOLE if at % every == 0 else "sliding_attention" for at in range(len(kinds))]
+    if kinds != known or {each.get("rope_type", "default") for each in (whole, near)} != {
+        "default"
+    }:
+        what = "its layers or rotary settings are of a kind that transformers 4 does not have"
+        raise InvalidInput(Problem("config.json", what, "pip install 'transformers>=5'"))
+    return {
+        "global_rope_theta": whole["rope_theta"],
+        "local_rope_theta": near["rope_theta"],
+        "global_attn_every_n_layers": every,
+    }

@@ -26,16 +26,18 @@ from onnx import helper
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.apple.graph import HANDLERS
+from edgeq.formats.apple.unsupported import refuse_unsupported
 from edgeq.formats.coreai.runtime import Runtime
 from edgeq.formats.coreai.write import export_graph_coreai
 from edgeq.formats.coreml.deployment_targets import IOS16
 from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.models.graphs.imported import import_onnx
+from edgeq.models.graphs.opened import load_graph
 from tests.support.apple_cases import MAKERS, Case, Numbers, model_of
 from tests.support.properties import examples
 
-CONSTANT = {"Shape"}
+CONSTANT = {"Shape", "Size"}
 Array = np.ndarray
 
 
@@ -106,3 +108,41 @@ def test_an_operator_of_a_later_release_names_the_line_that_allows_it(tmp_path: 
     import_onnx(tmp_path / "source.onnx", tmp_path)
     with pytest.raises(InvalidInput, match=r"write coreml: \{deployment_target: iOS17\}"):
         export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={}, target=IOS16)
+
+
+@pytest.mark.parametrize("length", [4, 9])
+def test_the_branch_that_a_shape_chooses_is_translated(tmp_path: Path, length: int) -> None:
+    """Branches read values around them and their own constants."""
+    make, values = helper.make_node, helper.make_tensor_value_info
+    weight = onnx.numpy_helper.from_array(np.arange(5, 9, dtype=np.float32)[None, :1], "weight")
+    five = onnx.numpy_helper.from_array(np.array(5, np.int64), "five")
+    twice = onnx.numpy_helper.from_array(np.float32([2]), "twice")
+    out = [values("out", onnx.TensorProto.FLOAT, None)]
+    short = [make("Mul", ["x", "twice"], ["doubled"]), make("Add", ["doubled", "weight"], ["out"])]
+    long = [make("Sub", ["raised", "weight"], ["o"]), make("Exp", ["o"], ["out"])]
+    nodes = [
+        make("Size", ["x"], ["size"]),
+        make("Add", ["x", "weight"], ["raised"]),
+        make("Less", ["size", "five"], ["is_short"]),
+        make(
+            "If",
+            ["is_short"],
+            ["y"],
+            then_branch=helper.make_graph(short, "short", [], out, [twice]),
+            else_branch=helper.make_graph(long, "long", [], out),
+        ),
+    ]
+    given_, made = values("x", onnx.TensorProto.FLOAT, [1, "n"]), [values("y", 1, [1, "n"])]
+    graph = helper.make_graph(nodes, "g", [given_], made, [weight, five])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "a.onnx")
+    import_onnx(tmp_path / "a.onnx", tmp_path)
+    x = np.linspace(-1, 1, length, dtype=np.float32)[None]
+    (wanted,) = onnxruntime.InferenceSession(tmp_path / "a.onnx").run(None, {"x": x})
+    shapes = {"x": [(1, length)]}
+    refuse_unsupported(load_graph(tmp_path).graph, "Core ML", "a.onnx")
+    export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes=shapes, compute="float32")
+    found = load(tmp_path / "a.mlpackage").predict({"x": x})["y"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    export_graph_coreai(tmp_path, tmp_path / "a.aimodel", {}, shapes=shapes, compute="float32")
+    np.testing.assert_allclose(Runtime(tmp_path / "a.aimodel").run({"x": x})["y"], wanted, 2e-6)

@@ -48,9 +48,9 @@ def _parts(draw: Draw, n: Numbers, kind: str) -> Case:
     return Case([x], [], {"axis": axis, "num_outputs": 2}, outputs=2)
 
 
-@of("Shape")
+@of("Shape", "Size")
 def _shape(draw: Draw, n: Numbers, kind: str) -> Case:
-    raise NotImplementedError  # a constant; see `test_a_size_that_is_free_stays_free`
+    raise NotImplementedError  # constants; see `test_a_size_that_is_free_stays_free` and others
 
 
 @of("Gather", "GatherElements", "ScatterElements")
