@@ -22,7 +22,7 @@ ADAPTERS = ("adapter_model.safetensors", "adapter_config.json", "adapter_model.b
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 _LONGEST_HEADER = 100 << 20  # the safetensors format's own limit
 _VALUE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
-_INTEGERS = ("I64", "I32", "BOOL", "U8")
+_INTEGERS = ("I32", "BOOL", "U8")
 _NOT_WEIGHTS = ("position_ids", "token_type_ids", "masked_bias", "attn.bias", "num_batches_tracked")
 
 
@@ -82,7 +82,8 @@ def read_tensors(files: tuple[Path, ...]) -> dict[str, TensorFacts]:
 
 def refuse_quantized(name: str, facts: TensorFacts, where: str) -> None:
     """Raise InvalidInput for a tensor that is not a float weight."""
-    if facts.is_float or (facts.dtype in _INTEGERS and name.endswith(_NOT_WEIGHTS)):
+    is_index = facts.dtype == "I64"  # of tables; codes of weights are narrower
+    if facts.is_float or is_index or (facts.dtype in _INTEGERS and name.endswith(_NOT_WEIGHTS)):
         return
     what = f"{name} is stored as {facts.dtype}: the checkpoint is already quantized"
     remedy = f"use the model it was made from, in one of {', '.join(_VALUE_BITS)}"

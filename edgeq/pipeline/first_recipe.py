@@ -35,6 +35,7 @@ from edgeq.formats.registry import file_format
 from edgeq.models.architectures import Decoder
 from edgeq.models.architectures.wrappers import text_part
 from edgeq.models.huggingface import licence_of
+from edgeq.models.image_processor import PROCESSOR_FILE
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
@@ -253,15 +254,26 @@ def stated_by_files(located: Located, model: str) -> Task:
     config = read_optional(located.path / "config.json")
     if text_part(config, model) != config:
         return TEXT_GENERATION
-    meant = task_of_config(config)
-    if meant is not None:
-        return meant
     stated: Any = config.get("architectures") or []
-    stated = stated if isinstance(stated, list) else [stated]
-    what = (
-        f"its config.json names no task that edgeq knows: {', '.join(map(str, stated)) or 'none'}"
-    )
-    raise InvalidInput(Problem(model, what, f"add --task {' or '.join(TASKS)}"))
+    names = ", ".join(map(str, stated if isinstance(stated, list) else [stated]))
+    meant = task_of_config(config)
+    if meant is not None and not _takes_no_text(located.path, meant):
+        return meant
+    if not names:
+        what, remedy = "its config.json names no architecture", f"add --task {' or '.join(TASKS)}"
+    else:
+        what = f"edgeq knows no task of a {names}"
+        remedy = (
+            f"export it: optimum-cli export onnx --model {located.path} EXPORTED; "
+            "then: edgeq new EXPORTED/model.onnx"
+        )
+    raise InvalidInput(Problem(model, what, remedy))
+
+
+def _takes_no_text(path: Path, task: Task) -> bool:
+    """Whether files say that images or sound go into what has the name of a text model."""
+    has_processor = (path / PROCESSOR_FILE).is_file()
+    return task.takes == "texts" and has_processor and not (path / "tokenizer.json").is_file()
 
 
 def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
