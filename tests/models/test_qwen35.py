@@ -26,6 +26,7 @@ from edgeq.formats.gguf.names import gguf_name, hugging_face_name
 from edgeq.formats.gguf.write import planned_bytes, write_gguf_model
 from edgeq.formats.onnx.write import write_codes
 from edgeq.models.architectures import decoder_of
+from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
@@ -38,11 +39,15 @@ WRONG = 2e-4  # of logits up to 6; transformers' two ways to compute the rule di
 Made = tuple[Path, np.ndarray, np.ndarray]
 
 
-@pytest.fixture(scope="module", params=[2, 6], ids=["equal heads", "shared keys"])
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"value_heads": 6}, {"value_heads": 4, "layers": 4, "experts": True}],
+    ids=["equal heads", "shared keys", "experts"],
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A model, a text, and the network's logits for it."""
     folder = tmp_path_factory.mktemp("qwen35") / "model"
-    path, network = qwen35.make(folder, value_heads=request.param)
+    path, network = qwen35.make(folder, **request.param)
     ids = np.random.default_rng(0).integers(3, 700, 150)
     with torch.no_grad():
         return path, ids, network(torch.from_numpy(ids)[None], use_cache=False).logits[0].numpy()
@@ -150,8 +155,11 @@ def test_codes_in_blocks_that_heads_do_not_fill_are_refused(tmp_path: Path) -> N
 
 
 def test_names_turn_back(made: Made) -> None:
-    for name in read_directory(made[0], "x").tensors:
-        assert hugging_face_name("qwen3_5_text", gguf_name("qwen3_5_text", name)) == name
+    directory = read_directory(made[0], "x")
+    family = directory.config["model_type"]
+    for name in directory.tensors:
+        shared = of_all_experts(name)
+        assert hugging_face_name(family, gguf_name(family, name)) == (shared[0] if shared else name)
 
 
 def test_weights_of_images_and_of_further_layers_are_left_out(made: Made, tmp_path: Path) -> None:
