@@ -38,6 +38,7 @@ from edgeq.recipe.question_sets import Question, read_questions
 from edgeq.recipe.windows import drawn
 
 _LARGEST = 8 << 30  # limit on the bytes of recorded answers
+_USUAL = 4 << 30  # of those of a recipe that does not say how many
 _FEWEST = 2  # windows, for a standard error
 
 
@@ -166,11 +167,11 @@ def recordable(
 ) -> list[list[int]]:
     """All windows, or as many as predictions can be recorded of if the recipe states no number."""
     each = len(windows[0]) // 2 * vocabulary * 4
+    if evaluation.samples is None and _USUAL // each >= _FEWEST:
+        return drawn(windows, _USUAL // each)
     most = _LARGEST // each
     if len(windows) <= most:
         return windows
-    if evaluation.samples is None and most >= _FEWEST:
-        return drawn(windows, most)
     what = f"{len(windows)} of its windows give {format_bytes(len(windows) * each)} of predictions"
     remedy = f"write 'samples: {most}' in data.evaluation"
     if most < _FEWEST:
