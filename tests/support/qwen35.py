@@ -36,7 +36,7 @@ def make(
         **{"eos_token_id": tokenizer.token_to_id("<|end|>")},
     }
     torch.manual_seed(0)
-    further = {"mlp_only_layers": list(range(layers))}
+    further: dict[str, Any] = {"mlp_only_layers": list(range(layers))}
     if experts:
         further = {
             **{"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 96},
@@ -90,7 +90,8 @@ def _joined(stored: dict[str, Any]) -> dict[str, Any]:
     """The experts of each layer in one tensor, gates above the others."""
     import torch
 
-    found, layers = {}, {}
+    found: dict[str, Any] = {}
+    layers: dict[str, dict[str, Any]] = {}
     for name, weight in stored.items():
         stem, kind, own = name.partition(".experts.")
         if kind:
