@@ -42,15 +42,17 @@ def prove_onnx(
     original: what answers for the file, if not onnxruntime alone. Raises InvalidInput if interface
     or answers differ, naming the first operator that does.
     """
-    original, imported = original or open_original(path), open_original(graph / MODEL_FILE)
+    original, imported = original or open_original(path), _opened(path, graph)
     _refuse_random(path)
     _same_interface(original, imported)
     kind = _kind(path, graph)
     worst = 0.0
     for feed in feeds:
         wanted, found = original.run(feed), imported.run(feed)
+        _refuse_nan(original, wanted)
         difference = max(map(distance, found, wanted), default=0.0)
         if not _passes(found, wanted, kind):
+            _refuse_chance(original, feed, wanted)
             raise _refusal(path, difference, _parting(original, feed, kind))
         worst = max(worst, difference if difference < np.inf else 0.0)
     names = ", ".join(value.name for value in original.outputs)
@@ -60,6 +62,32 @@ def prove_onnx(
         difference=worst,
         tolerance=TOLERANCES[kind],
     )
+
+
+def _opened(path: Path, graph: Path) -> OnnxOriginal:
+    try:
+        return open_original(graph / MODEL_FILE)
+    except InvalidInput as error:
+        what = f"edgeq's import of it does not open: {error.problems[0].what}"
+        raise InvalidInput(Problem(str(path), what, _REMEDY)) from None
+
+
+def _refuse_nan(original: OnnxOriginal, answers: Sequence[Array]) -> None:
+    for value, array in zip(original.outputs, answers, strict=True):
+        odd = int(np.isnan(array).sum()) if array.dtype.kind == "f" else 0
+        if odd:
+            what = f"its output {value.name!r} is NaN in {odd} of {array.size} values of a sample"
+            remedy = "give data.calibration samples that the model is made for, or train it again"
+            raise InvalidInput(Problem(str(original.path), what, remedy))
+
+
+def _refuse_chance(
+    original: OnnxOriginal, feed: Mapping[str, Array], answers: Sequence[Array]
+) -> None:
+    if max(map(distance, original.run(feed), answers), default=0.0) > 0:
+        what = "two runs of it on one sample give different answers: it draws random numbers"
+        remedy = "export it in evaluation mode, model.eval(), or make the noise an input"
+        raise InvalidInput(Problem(str(original.path), what, remedy))
 
 
 def distance(found: Array, wanted: Array) -> float:
