@@ -32,7 +32,7 @@ def apply_head(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.n
     pooled = np.concatenate([_pooled(tokens, mask, each) for each in head.poolings], axis=-1)
     for layer in head.layers:
         pooled = _applied(layer, pooled)
-    return pooled[:, : head.truncate]
+    return np.asarray(pooled[:, : head.truncate])
 
 
 def _pooled(tokens: np.ndarray, mask: np.ndarray, pooling: Pooling) -> np.ndarray:
