@@ -62,43 +62,6 @@ def emulate(
 @emulators.command(
     rich_help_panel="Devices",
     epilog=examples(
-        "edgeq runner android-arm64 --out edgeq-runner",
-        "edgeq runner linux-arm64 --out edgeq-runner",
-    ),
-)
-def runner(
-    target: Annotated[
-        Literal["android-arm64", "linux-arm64", "linux-x86_64"],
-        typer.Argument(help="The system and CPU it is for.", show_default=False),
-    ],
-    out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
-    as_json: Json = False,
-) -> None:
-    """Compile edgeq-runner, which measures ONNX models on a device without Python.
-
-    `edgeq check` sends it, and onnxruntime's library for the device, over adb.
-    """
-    from edgeq.core.files import writable
-    from edgeq.core.units import format_bytes
-    from edgeq.places.runner.build import TARGETS, build_runner
-
-    writable(out, "--out")
-    compiler = build_runner(target, out)
-    written, library = out.absolute(), TARGETS[target].library
-    if as_json:
-        print_json({"path": str(written), "compiler": compiler, "library": library})
-        return
-    console = make_console()
-    size = format_bytes(out.stat().st_size)
-    console.print(f"{out}: for {target}, {size}, by {compiler}", soft_wrap=True)
-    print_wrapped(f"it opens onnxruntime's library: {library}", "dim", console)
-    address = f"adb?runner={written}&library=/path/to/libonnxruntime.so"
-    console.print(f"next: edgeq check RECIPE --on '{address}'", soft_wrap=True)
-
-
-@emulators.command(
-    rich_help_panel="Devices",
-    epilog=examples(
         "edgeq compare-cpus .edgeq/artifact/1f0c…",
         "edgeq compare-cpus model --on avx2 --on dotprod",
     ),

@@ -19,8 +19,7 @@ _SSH = re.compile(
     re.ASCII,
 )
 _ADB = re.compile(r"adb(?::(?P<serial>[A-Za-z0-9_][A-Za-z0-9_.:-]*))?")
-_OPTIONS = ("python", "directory")
-_ADB_OPTIONS = (*_OPTIONS, "runner", "library")
+_OPTIONS = ("python", "directory", "library")
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Address:
 
     user and port: None leaves them to the user's SSH configuration. serial: adb's; None is the only
     connected device. python: the interpreter to start there; directory: where its temporary
-    directory goes. Both are absolute paths there; None lets edgeq find one. runner and library:
-    absolute paths on this machine of edgeq-runner and onnxruntime's library for the device, which
-    measure without Python; adb only.
+    directory goes. Both are absolute paths there; None lets edgeq find one. library: absolute path
+    on this machine of onnxruntime's library for the device, or of the package that has it: then
+    edgeq-runner measures there, without Python.
     """
 
     kind: Kind
@@ -41,7 +40,6 @@ class Address:
     serial: str | None = None
     python: str | None = None
     directory: str | None = None
-    runner: str | None = None
     library: str | None = None
 
     @property
@@ -58,7 +56,7 @@ class Address:
     @property
     def text(self) -> str:
         """The text that `parse_address` reads as this address."""
-        options = {name: getattr(self, name) for name in _ADB_OPTIONS}
+        options = {name: getattr(self, name) for name in _OPTIONS}
         query = urlencode({name: path for name, path in options.items() if path}, safe="/")
         return f"{self.name}?{query}" if query else self.name
 
@@ -66,8 +64,8 @@ class Address:
 def parse_address(text: str) -> Address:
     """Read `here`, `ssh://user@host[:port]`, `adb[:serial]` or `emulate`.
 
-    `ssh` and `adb` take `?python=/absolute/path` and `?directory=/absolute/path`, joined by `&`;
-    `adb` also `runner` and `library`.
+    `ssh` and `adb` take `?python=/absolute/path`, `?directory=/absolute/path` and
+    `?library=/absolute/path`, joined by `&`.
     Raises a ValueError with the remedy, as validators do, for anything else.
 
     >>> parse_address("ssh://pi@pi5.local:2222?python=/opt/venv/bin/python").port
@@ -81,11 +79,7 @@ def parse_address(text: str) -> Address:
             raise refuse(f"{plain!r} takes no options", f"write just {plain!r}")
         return Address("here" if plain == "here" else "emulate")
     if found := _ADB.fullmatch(plain):
-        options = _options(query if asks else None, _ADB_OPTIONS)
-        if ("runner" in options) != ("library" in options):
-            remedy = "write adb?runner=/path/edgeq-runner&library=/path/libonnxruntime.so"
-            raise refuse("runner and library go together", remedy)
-        return Address("adb", serial=found["serial"], **options)
+        return Address("adb", serial=found["serial"], **_options(query if asks else None))
     if plain.startswith("adb"):
         raise refuse(
             f"{plain!r} does not name a device",
@@ -110,17 +104,22 @@ def _ssh(plain: str, options: dict[str, Any]) -> Address:
     return Address("ssh", found["ip6"] or found["host"], found["user"], port, **options)
 
 
-def _options(query: str | None, known: tuple[str, ...] = _OPTIONS) -> dict[str, Any]:
+def _options(query: str | None) -> dict[str, Any]:
     """The part after the question mark; None without one."""
     if query is None:
         return {}
     pairs = parse_qsl(query, keep_blank_values=True)
     for name, value in pairs:
-        if name not in known:
-            raise refuse(f"{name!r} is not an option of an address", suggest(name, known))
+        if name not in _OPTIONS:
+            raise refuse(f"{name!r} is not an option of an address", suggest(name, _OPTIONS))
         if not value.startswith("/") or not value.isprintable():
-            raise refuse(f"{name}: {value!r} is not an absolute path", f"write {name}=/path/there")
+            place = "here" if name == "library" else "there"
+            what = f"{name}: {value!r} is not an absolute path"
+            raise refuse(what, f"write {name}=/path/{place}")
     if len(dict(pairs)) != len(pairs) or not pairs:
         remedy = "write ?python=/path/there, ?directory=/path/there or both, joined by &"
         raise refuse(f"the options {query!r} cannot be read", remedy)
+    if {"python", "library"} <= dict(pairs).keys():
+        what = "python and library exclude each other"
+        raise refuse(what, "leave out library to measure with Python, else python")
     return dict(pairs)

@@ -25,7 +25,7 @@ class AdbPlace(RemotePlace):
 
     async def _open(self, command: str) -> Channel:
         start = adb_command(self._address)
-        await _require_device(self._address, start)
+        await require_device(self._address, start)
         process = await asyncio.create_subprocess_exec(
             *start,
             "shell",
@@ -48,7 +48,7 @@ def adb_command(address: Address) -> list[str]:
     return [adb, *(["-s", address.serial] if address.serial else [])]
 
 
-async def _require_device(address: Address, start: list[str]) -> None:
+async def require_device(address: Address, start: list[str]) -> None:
     """Raise Unreachable with adb's own message unless exactly one device accepts us."""
     process = await asyncio.create_subprocess_exec(
         *start,
@@ -64,13 +64,8 @@ async def _require_device(address: Address, start: list[str]) -> None:
         await process.wait()
         what = f"adb did not answer within {_START_SECONDS:g} s"
         raise Unreachable(Problem(address.name, what, "run: adb kill-server")) from None
-    require_state(address, process.returncode, said.decode(errors="replace"))
-
-
-def require_state(address: Address, status: int | None, said: str) -> None:
-    """Raise Unreachable with adb's own message unless `adb get-state` ended well with a device."""
-    state = " ".join(said.split())
-    if status != 0 or not state.endswith("device"):
+    state = " ".join(said.decode(errors="replace").split())
+    if process.returncode != 0 or not state.endswith("device"):
         remedy = "plug it in, allow USB debugging on its screen, and check: adb devices"
         if "more than one" in state:
             remedy = "name one: adb:SERIAL, as `adb devices` lists it"

@@ -40,7 +40,7 @@ def no_python(address: Address, found: str, said: str) -> Missing:
     if said and not found:
         what += f": {said}"
     remedy = "install Python 3.10 or later there"
-    remedy += f", or name one: {address.name}?python=/path/there"
+    remedy += f", or name one: {address.name}?python=/path/there; {_without(address)}"
     return Missing(Problem(address.name, what, remedy))
 
 
@@ -61,7 +61,17 @@ def require_packages(address: Address, facts: Greeting, *, gguf: bool) -> None:
         install.append(build)
     if lacking:
         what = f"its Python {facts.python} ({facts.executable}) lacks {', '.join(lacking)}"
-        raise Missing(Problem(address.name, what, _remedy(address, facts, install)))
+        remedy = _remedy(address, facts, install)
+        if not gguf:
+            remedy += f"; {_without(address)}"
+        raise Missing(Problem(address.name, what, remedy))
+
+
+def _without(address: Address) -> str:
+    return (
+        "or measure without Python, by a copy of onnxruntime's library for that machine on this "
+        f"one: {address.name}?library=/path/here"
+    )
 
 
 def differences(facts: Greeting) -> tuple[str, ...]:

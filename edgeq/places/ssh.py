@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import shlex
 import socket
-from typing import Any
 
 import asyncssh
 
@@ -18,6 +17,7 @@ from edgeq.places.remote import RemotePlace
 
 CONNECT_SECONDS = 15.0
 LOGIN_SECONDS = 30.0
+_FAULTS = (asyncssh.Error, OSError, asyncio.TimeoutError, ValueError)
 
 
 class SshPlace(RemotePlace):
@@ -28,19 +28,49 @@ class SshPlace(RemotePlace):
     """
 
     async def _open(self, command: str) -> Channel:
-        # A login shell may be of any kind; every machine has sh.
-        wrapped = f"exec sh -c {shlex.quote(command)}"
+        connection = await connect(self._address)
         try:
-            connection = await asyncssh.connect(self._address.host or "", **_options(self._address))
-            try:
-                starting = connection.create_process(wrapped, encoding=None)
-                process = await asyncio.wait_for(starting, CONNECT_SECONDS)
-            except BaseException:
-                connection.abort()
-                raise
-        except (asyncssh.Error, OSError, asyncio.TimeoutError, ValueError) as error:
-            raise _unreachable(self._address, error) from None
+            process = await start_process(connection, self._address, command)
+        except BaseException:
+            connection.abort()
+            raise
         return _SshChannel(connection, process)
+
+
+async def connect(
+    address: Address, keepalive_seconds: float | None = None
+) -> asyncssh.SSHClientConnection:
+    """Log in, with the user's settings; raises Unreachable.
+
+    keepalive_seconds: a connection without an answer for three times as long counts as lost.
+    """
+    named = {
+        "username": address.user,
+        "port": address.port,
+        "keepalive_interval": keepalive_seconds,
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+    try:
+        return await asyncssh.connect(
+            address.host or "",
+            connect_timeout=CONNECT_SECONDS,
+            login_timeout=LOGIN_SECONDS,
+            **given,
+        )
+    except _FAULTS as error:
+        raise _unreachable(address, error) from None
+
+
+async def start_process(
+    connection: asyncssh.SSHClientConnection, address: Address, command: str
+) -> asyncssh.SSHClientProcess[bytes]:
+    """Start a command for a POSIX shell; raises Unreachable."""
+    # A login shell may be of any kind; every machine has sh.
+    starting = connection.create_process(f"exec sh -c {shlex.quote(command)}", encoding=None)
+    try:
+        return await asyncio.wait_for(starting, CONNECT_SECONDS)
+    except _FAULTS as error:
+        raise _unreachable(address, error) from None
 
 
 class _SshChannel:
@@ -82,16 +112,6 @@ class _SshChannel:
         if self._process.returncode is not None:
             return f"ended: edgeq's agent there ended with status {self._process.returncode}"
         return "was cut"
-
-
-def _options(address: Address) -> dict[str, Any]:
-    """The address's settings; the rest is left to the user's configuration."""
-    named = {"username": address.user, "port": address.port}
-    return {
-        "connect_timeout": CONNECT_SECONDS,
-        "login_timeout": LOGIN_SECONDS,
-        **{name: value for name, value in named.items() if value is not None},
-    }
 
 
 def _unreachable(address: Address, error: Exception) -> Unreachable:

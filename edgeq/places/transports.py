@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.terms import Progress
-from edgeq.devices.address import parse_address
+from edgeq.devices.address import Address, parse_address
 from edgeq.places.adb import AdbPlace
 from edgeq.places.place import Here, Place
 
@@ -38,14 +38,24 @@ def place_for(
             what = "'emulate' needs a device, whose CPU is then emulated"
             raise InvalidInput(Problem("reach", what, "name the device too: --device pi5-8gb"))
         return emulated()
-    if address.runner is not None:
-        from edgeq.places.runner.place import RunnerPlace
-
-        return RunnerPlace(address, progress)
+    if address.kind == "ssh" and importlib.util.find_spec("asyncssh") is None:
+        raise missing_extra("asyncssh", "ssh", f"reach {address.name}")
+    if address.library is not None:
+        return _runner_place(address, progress)
     if address.kind == "adb":
         return AdbPlace(address, progress)
-    if importlib.util.find_spec("asyncssh") is None:
-        raise missing_extra("asyncssh", "ssh", f"reach {address.name}")
     from edgeq.places.ssh import SshPlace
 
     return SshPlace(address, progress)
+
+
+def _runner_place(address: Address, progress: Progress) -> Place:
+    from edgeq.places.runner.place import RunnerPlace
+
+    if address.kind == "adb":
+        from edgeq.places.runner.shell import AdbShell
+
+        return RunnerPlace(AdbShell(address, progress), progress)
+    from edgeq.places.runner.ssh_shell import SshShell
+
+    return RunnerPlace(SshShell(address, progress), progress)

@@ -33,7 +33,6 @@ COMMANDS = {
     "recommend": ["none"],
     "min-memory": ["none.zip"],
     "compare-cpus": ["none.yaml"],
-    "runner": ["linux-x86_64", "--out", "none/out"],
     "bom": ["none.zip", "--out", "out.json"],
 }
 

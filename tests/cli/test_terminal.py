@@ -62,7 +62,7 @@ USES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
 # Commands whose tables other tests hold to 80 columns: they build or measure for long.
 ELSEWHERE = {
     *("bom", "check", "compare-cpus", "frontier", "matrix", "min-memory"),
-    *("new", "runner", "starter", "verify"),
+    *("new", "starter", "verify"),
 }
 
 

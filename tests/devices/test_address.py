@@ -19,7 +19,8 @@ from tests.devices.test_catalogue import TEXT
 _PATHS = st.text(st.characters(codec="utf-8").filter(str.isprintable), max_size=20).map(
     lambda text: f"/{text}"
 )
-_OPTIONS = {"python": st.none() | _PATHS, "directory": st.none() | _PATHS}
+_DIRECTORY = {"directory": st.none() | _PATHS}
+_OPTIONS = _DIRECTORY | {"python": st.none() | _PATHS}
 _WORDS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,9}", fullmatch=True)
 _HOSTS = _WORDS | st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).map(str)
 _SSH = st.builds(
@@ -30,7 +31,13 @@ _SSH = st.builds(
     port=st.none() | st.integers(1, 65535),
     **_OPTIONS,
 )
-_ADB = st.builds(Address, kind=st.just("adb"), serial=st.none() | _WORDS, **_OPTIONS)
+_ADB = st.builds(
+    Address,
+    kind=st.just("adb"),
+    serial=st.none() | _WORDS,
+    library=st.none() | _PATHS,
+    **_DIRECTORY,
+)
 _LOCAL = st.sampled_from([Address("here"), Address("emulate")])
 
 
@@ -60,6 +67,8 @@ def test_what_is_not_said_is_left_to_the_users_settings() -> None:
         ("ssh://pi5?python=python3", "not an absolute path", "/path/there"),
         ("ssh://pi5?python=/a%0Ab", "not an absolute path", "/path/there"),
         ("ssh://pi5?directory=/a%1B[2J", "not an absolute path", "/path/there"),
+        ("ssh://pi5?library=lib.so", "not an absolute path", "library=/path/here"),
+        ("adb?python=/a&library=/b", "exclude each other", "leave out library"),
         ("ssh://pi5:\u0662\u0662", "does not name a host", "ssh://user@host"),
         ("ssh://\u00fc@pi5", "does not name a host", "ssh://user@host"),
         ("ssh://pi5\n", "does not name a host", "ssh://user@host"),

@@ -75,7 +75,9 @@ def test_what_is_absent_or_of_another_version_is_named_with_the_command() -> Non
         "its Python 3.11.2 (/usr/bin/python3) lacks numpy>=1.26,<2.4 (has 2.4.0), tokenizers>=0.20"
     )
     assert remedy == (
-        "run there: /usr/bin/python3 -m pip install 'numpy>=1.26,<2.4' 'tokenizers>=0.20'"
+        "run there: /usr/bin/python3 -m pip install 'numpy>=1.26,<2.4' 'tokenizers>=0.20'; or "
+        "measure without Python, by a copy of onnxruntime's library for that machine on this one: "
+        "ssh://pi@pi5?library=/path/here"
     )
 
 
@@ -85,7 +87,7 @@ def test_a_python_of_the_distribution_is_left_alone() -> None:
     _, remedy = remedy_of(told)
     assert "/usr/bin/python3 -m venv /home/pi/edgeq-python && " in remedy
     assert all(f"'{name}{needed}'" in remedy for name, needed in PACKAGES.items())
-    assert remedy.endswith("ssh://pi@pi5?python=/home/pi/edgeq-python/bin/python")
+    assert "; and reach it as ssh://pi@pi5?python=/home/pi/edgeq-python/bin/python; " in remedy
 
 
 def test_gguf_files_need_a_known_build(monkeypatch: pytest.MonkeyPatch) -> None:

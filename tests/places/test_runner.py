@@ -1,6 +1,7 @@
 """edgeq-runner against the Python worker: the same bytes, and replies of the same kind.
 
-`adb` is a script that copies files and runs commands on this machine, or on an emulated Arm CPU.
+Over a real SSH server on this machine, which starts it on this CPU or on an emulated Arm one, and
+over `adb`: a script that runs commands here.
 """
 
 from __future__ import annotations
@@ -10,70 +11,83 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+
+pytest.importorskip("asyncssh", reason="the extra 'ssh' is not installed")
 
 from edgeq.core.errors import InvalidInput, Missing
 from edgeq.core.terms import Progress
+from edgeq.devices import detect
 from edgeq.devices.address import parse_address
+from edgeq.devices.catalogue import matches
 from edgeq.measure import arrays
 from edgeq.measure.order_statistics import quantile
 from edgeq.measure.replies import MemoryReply, Reply, RunTimesReply
 from edgeq.measure.sequential import Limit, is_decided
 from edgeq.places.place import Place, Unreachable
 from edgeq.places.process import PassStopped, Request, run_worker
-from edgeq.places.runner.build import build_runner
+from edgeq.places.runner import build
 from edgeq.places.runner.facts import parse_facts
 from edgeq.places.transports import place_for
 from tests.support import native, samples, stand_ins
+from tests.support.remote_machine import Machine, Started, serving, wait_for
 
-PHONE = "a phone's; echo"
 TEXTS = ("a cat", "the cat sat on the mat", "two dogs")
+TOOLS = ("sh", "cat", "chmod", "grep", "mkdir", "rm", "uname", "wc")
 ADB = """#!/bin/sh
-echo "$1 $2" >> {log}
 if [ "$1" = -s ]; then shift 2; fi
 case "$1" in
     get-state) cat {state}; [ "$(cat {state})" = device ];;
-    push|pull) cp "$2" "$3";;
     shell) shift 2; exec sh -c "$*";;
     *) exit 9;;
 esac
 """
 
 
-@pytest.fixture(scope="session")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runner for this machine."""
+@pytest.fixture(autouse=True)
+def compiler() -> None:
     if sys.platform != "linux" or os.uname().machine != "x86_64" or not shutil.which("g++"):
         pytest.skip("not run: needs g++ on Linux on x86-64")
-    path = tmp_path_factory.mktemp("runner") / "edgeq-runner"
-    build_runner("linux-x86_64", path)
-    return path
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine with a shell and these tools, and nothing else: no Python."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in TOOLS:
+        (tools / name).symlink_to(str(shutil.which(name)))
+    with serving(tmp_path, monkeypatch, path=str(tools)) as machine:
+        yield machine
 
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`adb` on the PATH; the file that says what it says about the device."""
-    tools, state = tmp_path / "tools", tmp_path / "state"
+    tools, state = tmp_path / "adb", tmp_path / "state"
     tools.mkdir()
-    (tmp_path / PHONE).mkdir()
     state.write_text("device")
-    script = ADB.format(log=tmp_path / "log", state=state)
-    (tools / "adb").write_text(script)
+    (tools / "adb").write_text(ADB.format(state=state))
     (tools / "adb").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     return state
 
 
-def place_of(
-    runner: Path,
-    folder: Path,
-    library: Path | None = None,
-    progress: Progress = lambda _: None,
+def over_ssh(
+    machine: Machine, library: Path | None = None, progress: Progress = lambda _: None
 ) -> Place:
-    options = f"runner={runner}&library={library or native.library()}&directory={folder / PHONE}"
+    options = f"library={library or native.library()}"
+    return place_for(f"ssh://someone@127.0.0.1:{machine.server.port}?{options}", progress=progress)
+
+
+def over_adb(folder: Path, progress: Progress = lambda _: None) -> Place:
+    options = f"library={native.library()}&directory={folder / 'a phone; echo'}"
     return place_for(f"adb:R58M?{options}", progress=progress)
 
 
@@ -83,24 +97,36 @@ def artifact(tmp_path: Path) -> Path:
 
 
 def test_its_answers_are_the_workers_byte_for_byte(
-    runner: Path, state: Path, artifact: Path, tmp_path: Path
+    machine: Machine, artifact: Path, tmp_path: Path
 ) -> None:
     request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
-    with place_of(runner, tmp_path) as place:
+    (machine.home / "own").write_text("theirs")
+    with over_ssh(machine) as place:
         reply = place.run(request)
-        assert list((tmp_path / PHONE).iterdir())
-    assert not list((tmp_path / PHONE).iterdir()), "nothing stays there"
+        assert len(machine.left()) > 5
+    assert machine.left() == ["own"]
     wanted = run_worker(request.model_copy(update={"outputs": tmp_path / "b"}))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert len(list(arrays.read_arrays(tmp_path / "a"))) == len(TEXTS)
     assert Reply.model_validate(reply) == Reply.model_validate(wanted)
+    assert machine.server.connections == 1
+    assert not list(tmp_path.glob("*.part"))
 
 
-def test_times_and_memory_are_replied_as_the_worker_does(
-    runner: Path, state: Path, artifact: Path, tmp_path: Path
-) -> None:
+def test_adb_gives_the_same(state: Path, artifact: Path, tmp_path: Path) -> None:
+    request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
+    with over_adb(tmp_path) as place:
+        place.run(request)
+        assert place.device().id == "adb-r58m"
+        assert list((tmp_path / "a phone; echo").iterdir())
+    assert not list((tmp_path / "a phone; echo").iterdir()), "nothing stays there"
+    run_worker(request.model_copy(update={"outputs": tmp_path / "b"}))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_times_and_memory_are_replied_as_the_worker_does(machine: Machine, artifact: Path) -> None:
     limits = {"p50": 30.0, "p90": 1e-9}
-    with place_of(runner, tmp_path) as place:
+    with over_ssh(machine) as place:
         for work in ("latency", "memory"):
             request = Request(work=work, artifact=artifact, threads=1, limits=limits)
             reply, wanted = place.run(request), run_worker(request)
@@ -109,6 +135,7 @@ def test_times_and_memory_are_replied_as_the_worker_does(
             for key in ("inputs", "runtime", "threads", "prepared", "reference", "instructions"):
                 assert reply[key] == wanted[key]
             if work == "memory":
+                assert "edgeq-runner, without Python" in reply["warnings"][0]
                 assert "without a tokenizer" in reply["warnings"][0]
                 assert reply["runs"] == wanted["runs"]
                 assert reply["baseline"].keys() == wanted["baseline"].keys()
@@ -124,13 +151,13 @@ def test_times_and_memory_are_replied_as_the_worker_does(
 
 
 def test_weights_are_packed_once_and_mapped(
-    runner: Path, state: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgeq.places.runner.place.PREPARE_FROM", 0)
     request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
-    with place_of(runner, tmp_path) as place:
+    with over_ssh(machine) as place:
         replies = [place.run(request) for _ in range(2)]
-        (copy,) = (tmp_path / PHONE).glob("*/*/model-packed.onnx")
+        (copy,) = machine.home.glob("*/*/model-packed.onnx")
         made = copy.stat().st_mtime_ns
         place.run(request.model_copy(update={"work": "memory"}))
         assert copy.stat().st_mtime_ns == made
@@ -139,11 +166,9 @@ def test_weights_are_packed_once_and_mapped(
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_it_takes_the_runs_that_a_decision_needs(
-    runner: Path, state: Path, artifact: Path, tmp_path: Path
-) -> None:
+def test_it_takes_the_runs_that_a_decision_needs(machine: Machine, artifact: Path) -> None:
     request = Request(work="latency", artifact=artifact, threads=1)
-    with place_of(runner, tmp_path) as place:
+    with over_ssh(machine) as place:
         seconds = place.run(request)["seconds"]
         near = quantile(seconds, 0.9).seconds  # a limit that a few samples cannot decide
         reply = place.run(request.model_copy(update={"limits": {"p90": near}}))
@@ -155,74 +180,134 @@ def test_it_takes_the_runs_that_a_decision_needs(
         assert not is_decided(reply["seconds"][: before[-1]], Limit(0.9, near), before)
 
 
-def test_the_device_is_described_by_what_it_prints(
-    runner: Path, state: Path, tmp_path: Path
-) -> None:
-    with place_of(runner, tmp_path) as place:
+def test_the_device_is_described_by_what_it_prints(machine: Machine) -> None:
+    with over_ssh(machine) as place:
         found, around = place.device(), place.surroundings()
         assert place.reach == found.reach
-    assert parse_address(place.reach).runner == str(runner)
-    assert (found.id, found.os, found.arch) == ("adb-r58m", "linux", "x86_64")
+    assert parse_address(place.reach).library == str(native.library())
+    assert matches(found, detect.detect())
     assert found.cores.threads == os.cpu_count()
     assert around.system.split() == [os.uname().sysname, os.uname().release, os.uname().machine]
     with pytest.raises(Missing, match="its facts cannot be read"):
         parse_facts("sh: not found", "adb", "adb", "adb")
 
 
-def test_what_it_cannot_run_is_refused_by_name(
-    runner: Path, state: Path, artifact: Path, tmp_path: Path
-) -> None:
-    request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
-    with place_of(tmp_path / "none", tmp_path) as place, pytest.raises(InvalidInput) as raised:
+def test_the_library_is_taken_out_of_its_package(machine: Machine, tmp_path: Path) -> None:
+    artifact = samples.tensor_artifact(tmp_path / "tensor", width=16)
+    request = Request(work="memory", artifact=artifact)
+    wheel = tmp_path / "onnxruntime.whl"
+    with over_ssh(machine, wheel) as place, pytest.raises(InvalidInput, match="pip download"):
         place.run(request)
-    assert "edgeq runner android-arm64" in str(raised.value)
-    with place_of(runner, tmp_path, library=runner) as place, pytest.raises(Missing) as missing:
+    with zipfile.ZipFile(wheel, "w") as package:
+        package.write(native.library(), f"onnxruntime/capi/{native.library().name}")
+    with over_ssh(machine, wheel) as place:
+        assert place.run(request)["runtime"].startswith("onnxruntime ")
+    with zipfile.ZipFile(wheel, "w") as package:
+        package.writestr("onnxruntime/capi/onnxruntime.dll", "")
+    with (
+        over_ssh(machine, wheel) as place,
+        pytest.raises(InvalidInput, match=r"libonnxruntime\.so"),
+    ):
         place.run(request)
-    assert "libonnxruntime.so" in str(missing.value)
-    with pytest.raises(InvalidInput, match="go together"):
-        place_for("adb?runner=/tmp/edgeq-runner")
+    with over_ssh(machine, tmp_path / "state") as place, pytest.raises(InvalidInput):
+        place.run(request)
+    assert machine.left() == []
 
 
-def test_a_device_that_goes_and_a_pass_that_hangs(
-    runner: Path, state: Path, artifact: Path, tmp_path: Path
-) -> None:
+def test_a_library_of_another_kind_is_refused_by_name(machine: Machine, artifact: Path) -> None:
+    request = Request(work="memory", artifact=artifact)
+    (other,) = Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime_providers_shared.so")
+    with over_ssh(machine, other) as place, pytest.raises(Missing, match=r"libonnxruntime\.so"):
+        place.run(request)
+
+
+def test_a_pass_that_hangs_is_stopped(machine: Machine, artifact: Path) -> None:
     request = Request(work="latency", artifact=artifact, effort="full")
-    steps: list[str] = []
-    place = place_of(runner, tmp_path, progress=steps.append)
-    with pytest.raises(PassStopped, match="did not finish within 1 s"):
+    with (
+        over_ssh(machine) as place,
+        pytest.raises(PassStopped, match="did not finish within 1 s"),
+    ):
         place.run(request, 1.0)
-    state.write_text("error: device 'R58M' not found")
-    with pytest.raises(Unreachable, match="not found"):
-        place.run(request, 1.0)
-    place.close()
-    assert "is left there" in steps[-1]
+    assert machine.left() == []
+
+
+def test_a_connection_that_is_cut_is_opened_once_more(machine: Machine, artifact: Path) -> None:
+    request = Request(work="latency", artifact=artifact)
+    told: list[str] = []
+    with over_ssh(machine, progress=told.append) as place:
+        running = Started(lambda: place.run(request.model_copy(update={"effort": "full"})))
+        first = wait_for(lambda: machine.processes("./edgeq-runner"))
+        machine.server.cut()
+        wait_for(lambda: not first[0].is_running())
+        wait_for(lambda: machine.processes("./edgeq-runner"))
+        machine.server.cut()
+        with pytest.raises(Unreachable, match="was cut; tried once more: was cut"):
+            running.result()
+        assert wait_for(lambda: not machine.left())
+        assert place.run(request)["runs"] == 128
+    assert machine.left() == []
+    assert any("the connection was cut" in step for step in told)
+
+
+def test_a_device_that_goes(state: Path, artifact: Path, tmp_path: Path) -> None:
+    with over_adb(tmp_path) as place:
+        place.device()
+        state.write_text("error: device 'R58M' not found")
+        with pytest.raises(Unreachable, match="not found"):
+            place.run(Request(work="memory", artifact=artifact))
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 3", "starts no POSIX shell"),
+        ("exec cat /dev/zero", "starts no POSIX shell"),
+        ("echo edgeq-shell; exec cat /dev/zero", "prints more than"),
+        ("echo edgeq-shell; echo '{}'", "its facts cannot be read"),
+    ],
+    ids=["nothing", "noise", "endless", "other"],
+)
+def test_what_a_device_may_print_is_limited(
+    state: Path, tmp_path: Path, artifact: Path, script: str, said: str
+) -> None:
+    adb = tmp_path / "adb" / "adb"
+    adb.write_text(adb.read_text().replace('exec sh -c "$*"', script))
+    with over_adb(tmp_path) as place, pytest.raises(Missing, match=said):
+        place.run(Request(work="memory", artifact=artifact))
+
+
+def test_a_directory_that_cannot_be_written(state: Path, artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "a phone; echo").write_text("a file")
+    with over_adb(tmp_path) as place, pytest.raises(Missing, match="directory=/path/there"):
+        place.run(Request(work="memory", artifact=artifact))
 
 
 def test_on_emulated_arm_it_answers_as_the_worker_there(
-    state: Path, artifact: Path, tmp_path: Path
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Built for 64-bit Arm, with an Arm build of the library; times mean nothing there."""
     from edgeq.places.emulated.arm_place import ArmPlace
 
-    program = tmp_path / "edgeq-runner"
     with stand_ins.users_cache():
         stand_ins.need_arm()
         try:
-            build_runner("linux-arm64", program)
+            program = build.find_runner(build.TARGETS["linux", "aarch64"])
         except Missing as error:
             pytest.skip(f"not run: {error}")
         library = native.arm_library(tmp_path)
         request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
         with ArmPlace("dotprod") as arm:
             arm.run(request)
-            # The device's program is a script that emulates the Arm one next to it.
+            # The machine's program is a script that emulates the Arm one.
             emulated = tmp_path / "emulated"
             words = native.emulator_words(arm)
-            emulated.write_text(f'#!/bin/sh\nexec {shlex.join(words)} {program} "$@"\n')
-            with place_of(emulated, tmp_path, library) as place:
+            emulated.write_text(f'#!/bin/sh\nexec {shlex.join([*words, str(program)])} "$@"\n')
+            monkeypatch.setattr("edgeq.places.runner.place.find_runner", lambda _: emulated)
+            with over_ssh(machine, library) as place:
                 reply = place.run(request.model_copy(update={"outputs": tmp_path / "b"}))
     assert reply["inputs"] == "3 texts, one at a time"
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert machine.left() == []
     here = tmp_path / "c"
     run_worker(request.model_copy(update={"outputs": here}))
     for ours, theirs in zip(
@@ -236,7 +321,7 @@ def test_its_table_of_functions_is_onnxruntimes(
 ) -> None:
     """Against the header of a release: the program itself is built without one."""
     folder = native.release(tmp_path_factory)
-    source = Path(build_runner.__code__.co_filename).parent / "source" / "runtime.hpp"
+    source = Path(build.__file__).parent / "source" / "runtime.hpp"
     slots = [
         line.strip().rstrip(",").removeprefix("k").split(" = ")
         for line in source.read_text(encoding="utf-8").splitlines()

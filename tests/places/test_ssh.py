@@ -206,7 +206,9 @@ def test_a_machine_without_python_is_told_so(
     with serving(tmp_path, monkeypatch, path=str(tools)) as machine:
         with machine.place() as place, pytest.raises(Missing, match=r"3\.10 or later") as raised:
             place.device()
-        assert said in raised.value.problems[0].what
+        (problem,) = raised.value.problems
+        assert said in problem.what
+        assert f"{place.name}?library=/path/here" in problem.remedy
 
 
 def test_a_login_that_talks_first_is_heard_out(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -268,8 +267,3 @@ def _evaluate(node: ir.Node, args: list[Value]) -> Any:
     names = [name for name in proto.input if name]
     values = [arg for arg in args if arg is not None]
     return ReferenceEvaluator(proto).run(None, dict(zip(names, values, strict=True)))
-
-
-def load_graph(float_directory: Path) -> ir.Model:
-    """Load the float graph in a directory of the store."""
-    return ir.load(float_directory / MODEL_FILE)

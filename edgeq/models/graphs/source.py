@@ -71,19 +71,47 @@ def _state_defaults(proto: onnx.ModelProto) -> None:
     """Write the default attributes of functions into their calls: the inliner ignores them."""
     defaults = {(each.domain, each.name): each.attribute_proto for each in proto.functions}
     for nodes in (proto.graph.node, *(each.node for each in proto.functions)):
-        for node in _nodes(nodes):
+        for node in nodes_within(nodes):
             stated = {attribute.name for attribute in node.attribute}
             missing = defaults.get((node.domain, node.op_type), ())
             node.attribute.extend(each for each in missing if each.name not in stated)
 
 
-def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """Every node, those of subgraphs included."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
-                yield from _nodes(graph.node)
+                yield from nodes_within(graph.node)
+
+
+def read_whole(path: Path) -> onnx.ModelProto:
+    """The model in `path` with its external data; raises InvalidInput as `source_files`."""
+    return with_data(_read(path), path)
+
+
+def with_data(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """`model`, once read from `path`, with its external data; raises InvalidInput."""
+    for tensor in _external(model):
+        take_data(tensor, path)
+    return model
+
+
+def take_data(tensor: onnx.TensorProto, path: Path) -> None:
+    """Read a tensor of the model in `path` from its data file, if it lies in one.
+
+    onnx refuses files that are links, which they are where a cache or an installer made them.
+    Raises InvalidInput for a file that is missing, too short or outside the model's folder.
+    """
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return
+    facts = {entry.key: entry.value for entry in tensor.external_data}
+    with _data_file(path, tensor).open("rb") as file:
+        file.seek(int(facts.get("offset", 0)))
+        tensor.raw_data = file.read(int(facts["length"]) if "length" in facts else -1)
+    tensor.ClearField("external_data")
+    tensor.data_location = onnx.TensorProto.DEFAULT
 
 
 def unreadable(path: Path, reason: object) -> InvalidInput:

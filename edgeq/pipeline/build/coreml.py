@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, ValueInfo
+from edgeq.core.artifact import COREML_PACKAGE, ValueInfo
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.apple.decoder import IDS, POSITION
 from edgeq.formats.apple.plan import apple_decisions
@@ -154,12 +154,12 @@ def _export(
 
 def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]:
     """The shapes of every input that the graph leaves open."""
-    import onnx_ir as ir
+    from edgeq.models.graphs.opened import load_graph
 
     planned = stages.planned
     spec, text = planned.recipe.coreml, planned.model.text
     shapes: dict[str, Sequence[tuple[int, ...]]] = {}
-    for value in ir.load(graph / MODEL_FILE).graph.inputs:
+    for value in load_graph(graph).graph.inputs:
         assert value.name is not None
         if text is not None:
             shapes[value.name] = [(1, n) for n in lengths_of(spec, text.max_tokens)]

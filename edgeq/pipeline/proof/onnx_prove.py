@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import onnx.numpy_helper
 from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.temporary import TemporaryFolder
+from edgeq.models.graphs.source import nodes_within, read_whole, take_data, with_data
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
 
 Array = npt.NDArray[Any]
@@ -127,8 +128,8 @@ def _kind(path: Path, imported: Path) -> str:
         return "float16"
     if all(node.op_type != "Conv" for node in graph.node):
         return ""
-    known = set(_constants(onnx.load(path)).values())
-    made = onnx.load(imported / MODEL_FILE)
+    known = set(_constants(with_data(model, path)).values())
+    made = read_whole(imported / MODEL_FILE)
     constants = _constants(made)
     filters = [n for node in made.graph.node if node.op_type == "Conv" for n in node.input[1:]]
     return "" if all(constants.get(name) in known for name in filters if name) else "folded"
@@ -146,14 +147,14 @@ def _constants(model: onnx.ModelProto) -> dict[str, bytes]:
 
 def _refuse_random(path: Path) -> None:
     model = onnx.load(path, load_external_data=False)
-    is_true = functools.partial(_is_true, folder=path.parent)
+    is_true = functools.partial(_is_true, path=path)
     truths = {tensor.name for tensor in model.graph.initializer if is_true(tensor)}
-    for node in _nodes(model.graph.node):
+    for node in nodes_within(model.graph.node):
         for attribute in node.attribute if node.op_type == "Constant" else ():
             if attribute.name == "value" and is_true(attribute.t):
                 truths.update(node.output)
     functions = (node for function in model.functions for node in function.node)
-    for node in _nodes([*model.graph.node, *functions]):
+    for node in nodes_within([*model.graph.node, *functions]):
         drops = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in truths
         seeded = any(attribute.name == "seed" for attribute in node.attribute)
         if (drops or node.op_type.startswith(_RANDOM)) and not seeded:
@@ -164,20 +165,12 @@ def _refuse_random(path: Path) -> None:
             raise InvalidInput(Problem(str(path), what, remedy))
 
 
-def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Every node, those of subgraphs included."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g.node)
-
-
-def _is_true(tensor: onnx.TensorProto, folder: Path) -> bool:
+def _is_true(tensor: onnx.TensorProto, path: Path) -> bool:
     """Whether it is a single true; a mask has many values."""
     if tensor.data_type != onnx.TensorProto.BOOL or math.prod(tensor.dims) != 1:
         return False
-    return bool(onnx.numpy_helper.to_array(tensor, str(folder)).item())
+    take_data(tensor, path)
+    return bool(onnx.numpy_helper.to_array(tensor).item())
 
 
 def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:

@@ -1,23 +1,30 @@
-"""Compile edgeq-runner for a device, with whichever cross compiler is installed."""
+"""Compile edgeq-runner for a device, with whichever cross compiler is installed; and onnxruntime's
+library for it, out of the package that has it."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Missing, Problem
-from edgeq.core.files import replacing
-from edgeq.core.validation_messages import suggest
+from edgeq.devices.profile import Device
+from edgeq.formats import runtime_cache
 
 _FLAGS = ("-std=c++17", "-O2", "-s", "-pthread")
 _STATIC = ("-static-libstdc++", "-static-libgcc")  # on the device there may be neither
+RUNNER = "edgeq-runner"
 _SECONDS = 600.0
 _NDK = "toolchains/llvm/prebuilt"
 _ANDROID = "aarch64-linux-android28-clang++"
@@ -25,69 +32,108 @@ _ANDROID = "aarch64-linux-android28-clang++"
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of device: its compilers, and where its onnxruntime library is to be had."""
+    """A kind of device: its compilers, and where its onnxruntime library is to be had.
+
+    member: the library's path in the package that `package` names.
+    """
 
     triple: str
     zig: str | None
-    library: str
+    member: str
+    package: str
     install: str
 
+    @property
+    def fetch(self) -> str:
+        """How to get the library, in the version that is installed here."""
+        return self.package.format(version=importlib.metadata.version("onnxruntime"))
 
-_WHEEL = (
-    "capi/libonnxruntime.so.* in the wheel: pip download onnxruntime --no-deps --only-binary :all: "
-    "--platform {platform}"
-)
+
+_MEMBER = "onnxruntime/capi/libonnxruntime.so.*"
+_WHEEL = "pip download onnxruntime=={{version}} --no-deps --only-binary :all: --platform {}"
 TARGETS = {
-    "android-arm64": Target(
+    ("android", "aarch64"): Target(
         "aarch64-linux-android",
         None,
-        "jni/arm64-v8a/libonnxruntime.so in the .aar of "
-        "com.microsoft.onnxruntime:onnxruntime-android (Maven)",
+        "jni/arm64-v8a/libonnxruntime.so",
+        "the .aar of com.microsoft.onnxruntime:onnxruntime-android:{version} in Maven Central",
         "install Android's NDK, and set ANDROID_NDK_HOME to its directory",
     ),
-    "linux-arm64": Target(
+    ("linux", "aarch64"): Target(
         "aarch64-linux-gnu",
         "aarch64-linux-gnu.2.28",
-        _WHEEL.format(platform="manylinux_2_28_aarch64"),
+        _MEMBER,
+        _WHEEL.format("manylinux_2_28_aarch64"),
         "install a cross compiler: pip install ziglang, or apt-get install g++-aarch64-linux-gnu",
     ),
-    "linux-x86_64": Target(
+    ("linux", "x86_64"): Target(
         "x86_64-linux-gnu",
         "x86_64-linux-gnu.2.28",
-        _WHEEL.format(platform="manylinux_2_28_x86_64"),
+        _MEMBER,
+        _WHEEL.format("manylinux_2_28_x86_64"),
         "install a compiler: pip install ziglang, or apt-get install g++",
     ),
 }
+"""By the device's operating system and architecture."""
 
 
-def build_runner(target: str, out: Path) -> str:
-    """Compile the runner for `target` to the file `out`; returns the compiler's name.
+def target_of(device: Device) -> Target:
+    """The target that a device is; raises Missing for one that the runner is not built for."""
+    target = TARGETS.get((device.os, device.arch))
+    if target is None:
+        what = f"edgeq-runner is not built for {device.os} on {device.arch}"
+        raise Missing(Problem(device.name, what, "measure it with Python there"))
+    return target
 
-    Raises InvalidInput for an unknown target, Missing with what to install without a compiler.
+
+def find_runner(target: Target) -> Path:
+    """The runner for `target`, compiled on first use and cached."""
+    with _source() as source:
+        texts = b"".join(path.read_bytes() for path in sorted(source.iterdir()))
+        key = {"target": target.triple, "source": hashlib.sha256(texts).hexdigest()}
+
+        def make(directory: Path) -> None:
+            _compile(target, source / "main.cpp", directory / RUNNER)
+
+        return runtime_cache.store().stage(RUNNER, key, make, describe=RUNNER) / RUNNER
+
+
+def find_library(path: Path, target: Target, folder: Path) -> Path:
+    """The library in `path`: itself, or a package that has it, which is unpacked to `folder`.
+
+    Raises InvalidInput, with where it is to be had.
     """
-    if target not in TARGETS:
-        what = f"edgeq-runner is not built for {target!r}"
-        raise InvalidInput(Problem("target", what, suggest(target, list(TARGETS))))
-    compiler = next(_compilers(TARGETS[target]), None)
+    if not path.is_file():
+        remedy = f"get it: {target.fetch}; and name that file"
+        raise InvalidInput(Problem(str(path), "is not a file", remedy))
+    if not zipfile.is_zipfile(path):
+        return path
+    with zipfile.ZipFile(path) as package:
+        names = [name for name in package.namelist() if fnmatch(name, target.member)]
+        if len(names) != 1:
+            what = f"has no {target.member}"
+            raise InvalidInput(Problem(str(path), what, f"get it: {target.fetch}"))
+        return Path(package.extract(names[0], folder))
+
+
+def _source() -> contextlib.AbstractContextManager[Path]:
+    return resources.as_file(resources.files("edgeq.places.runner") / "source")
+
+
+def _compile(target: Target, source: Path, out: Path) -> None:
+    compiler = next(_compilers(target), None)
     if compiler is None:
-        what = f"no C++ compiler for {target} here"
-        raise Missing(Problem("edgeq-runner", what, TARGETS[target].install))
-    with (
-        resources.as_file(resources.files("edgeq.places.runner") / "source") as source,
-        replacing(out) as partial,
-    ):
-        command = [*compiler, str(source / "main.cpp"), "-o", str(partial), *_FLAGS, "-ldl"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
-        except subprocess.TimeoutExpired:
-            what = f"{compiler[0]} did not finish within {_SECONDS:g} s"
-            raise Missing(Problem("edgeq-runner", what, "try again")) from None
-        if done.returncode != 0:
-            said = " ".join(done.stderr.split())[:400]
-            remedy = TARGETS[target].install
-            raise Missing(Problem("edgeq-runner", f"{compiler[0]} failed: {said}", remedy))
-        partial.chmod(0o755)
-    return Path(compiler[0]).name if "ziglang" not in compiler else "zig"
+        what = f"no C++ compiler for {target.triple} here"
+        raise Missing(Problem(RUNNER, what, target.install))
+    command = [*compiler, str(source), "-o", str(out), *_FLAGS, "-ldl"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        what = f"{compiler[0]} did not finish within {_SECONDS:g} s"
+        raise Missing(Problem(RUNNER, what, "try again")) from None
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split())[:400]
+        raise Missing(Problem(RUNNER, f"{compiler[0]} failed: {said}", target.install))
 
 
 def _compilers(target: Target) -> Iterator[list[str]]:

@@ -43,7 +43,7 @@ def parse_facts(printed: str, id: str, name: str, reach: str) -> Device:
     """The device that printed this for `COMMAND`. Raises Missing for one that is not supported."""
     parts = [part.strip() for part in printed.split(_MARK)]
     if len(parts) != len(_QUESTIONS):
-        raise Missing(Problem(name, "its facts cannot be read", "check: adb shell uname -a"))
+        raise Missing(Problem(name, "its facts cannot be read", "see what `uname -a` prints there"))
     said = _Said(*parts)
     arch = _ARCHS.get(said.machine)
     memory = re.search(r"^MemTotal:\s+(\d+) kB$", said.meminfo, re.MULTILINE)

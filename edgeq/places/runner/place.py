@@ -1,7 +1,7 @@
-"""An Android device by `adb`, measured by edgeq-runner: nothing is installed there.
+"""Another machine, over ssh or adb, measured by edgeq-runner: nothing is installed there.
 
-Files go to a directory below /data/local/tmp that `close` removes. Written to adb's documented
-interface, not run on a device.
+Files go to a directory there that a command waiting there removes: at the end, or when the
+connection ends.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import hashlib
 import re
 import secrets
 import shlex
-import subprocess
-import time
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from edgeq.core.errors import EdgeqError, InvalidInput, Missing, Problem
+from edgeq.core.errors import EdgeqError, Problem
 from edgeq.core.known_settings import SESSION_KEY
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Progress
-from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
 from edgeq.formats.package import Package, open_package
-from edgeq.places.adb import adb_command, require_state
+from edgeq.models.onnx_session import PRODUCT_MODEL
+from edgeq.places.link import Lost
 from edgeq.places.place import ALL_PASSES, Place, Surroundings, Unreachable
 from edgeq.places.process import (
     TIMEOUT_SECONDS,
@@ -32,49 +32,94 @@ from edgeq.places.process import (
     reply_of,
     stopped,
 )
+from edgeq.places.runner.build import RUNNER, find_library, find_runner, target_of
 from edgeq.places.runner.facts import COMMAND, parse_facts
 from edgeq.places.runner.job import make_job, require_runnable, session_lines
+from edgeq.places.runner.shell import Shell
 
 PREPARE_FROM = 256 * 1024
 """Bytes of external data from which edgeq's Python makes a copy with packed weights, too."""
-_DIRECTORY = "/data/local/tmp"
-_SHELL_SECONDS = 120.0
-_SLOWEST_LINE = 1 << 20  # bytes per second
-_KILLED = 128 + 9
-_NO_TOKENIZER = "memory without a tokenizer's, which edgeq-runner does not open: add your app's"
-_RUNNER, _LIBRARY, _PROBE = "edgeq-runner", "libonnxruntime.so", "probe.onnx"
+_SPARE_SECONDS = 120.0
+_NOT_STARTED = (126, 127)  # a shell's statuses
+_LIBRARY, _PROBE, _PID = "libonnxruntime.so", "probe.onnx", "pid"
+_T = TypeVar("_T")
+# What it was told to run may have ended long ago, and another process may have its number.
+_KEEPER = (
+    "trap '' HUP; umask 077; mkdir -p {room} && cd {room} || exit 1; room=$PWD; echo \"$room\"; "
+    "cat > /dev/null; pid=$(cat {pid} 2>/dev/null) && grep -q {runner} /proc/$pid/cmdline "
+    '2>/dev/null && kill -9 $pid; cd / && rm -rf "$room"'
+)
 
 
 class RunnerPlace(Place):
-    """Runs passes by a program and a library that are sent there. Connected on demand."""
+    """Runs passes by a program and a library that are sent there. Connected on demand.
+
+    A lost connection is reopened once.
+    """
 
     how: How = "measured"
     passes = ALL_PASSES
     runs_own_worker = False
 
-    def __init__(self, address: Address, progress: Progress = lambda _: None) -> None:
-        self.name = address.name
-        self._address, self._progress = address, progress
-        self._room = f"{address.directory or _DIRECTORY}/edgeq-{secrets.token_hex(8)}"
-        self._is_furnished = False
+    def __init__(self, shell: Shell, progress: Progress = lambda _: None) -> None:
+        self.name = shell.address.name
+        self._shell, self._progress = shell, progress
+        self._room: str | None = None
         self._sent: set[str] = set()
         self._copies: dict[str, str | None] = {}
 
     @property
     def reach(self) -> str:
-        return self._address.text
+        return self._shell.address.text
 
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
         """See `Place.run`. Raises InvalidInput for artifacts that the runner cannot run."""
         package = open_package(request.artifact)
         require_runnable(package, self.name)
-        self._furnish()
         limit = timeout_seconds or TIMEOUT_SECONDS[request.work]
-        model = self._send_model(package)
+        return self._twice(lambda: self._pass(request, package, limit))
+
+    def device(self) -> Device:
+        return self._twice(self._device)
+
+    def surroundings(self) -> Surroundings:
+        printed = self._twice(lambda: self._shell.run("uname -srm; cat /proc/loadavg")).output
+        system, _, load = printed.partition("\n")
+        busy = re.match(r"\d+\.\d+", load)
+        return Surroundings(system.strip(), float(busy[0]) if busy else None)
+
+    def close(self) -> None:
+        room, self._room = self._room, None
+        if not self._shell.release() and room is not None:
+            self._progress(f"{self.name}: gone; {room} may be left there")
+
+    def _twice(self, work: Callable[[], _T]) -> _T:
+        """Do `work`, and once more on a new connection if that is lost."""
+        reasons: list[str] = []
+        while len(reasons) < 2:
+            try:
+                return work()
+            except Lost as error:
+                self._progress(f"{self.name}: the connection {error}")
+                reasons.append(str(error))
+                self.close()
+                self._sent.clear()
+                self._copies.clear()
+        what = f"the connection {reasons[0]}; tried once more: {reasons[1]}"
+        raise Unreachable(Problem(self.name, what, "check the machine and its network"))
+
+    def _device(self) -> Device:
+        printed = self._shell.run(COMMAND).output
+        words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        return parse_facts(printed, words, self.name, self.reach)
+
+    def _pass(self, request: Request, package: Package, limit: float) -> dict[str, Any]:
+        room = self._furnish()
+        model = self._send_model(room, package)
         with TemporaryFolder() as name:
             folder = Path(name)
             job = make_job(request, package, folder)
-            self._push(job.feeds, "feeds.npy")
+            self._shell.send(job.feeds, f"{room}/feeds.npy")
             base = (
                 *(f"library ./{_LIBRARY}", f"probe {_PROBE}", "feeds feeds.npy"),
                 *session_lines(package.artifact),
@@ -89,7 +134,7 @@ class RunnerPlace(Place):
                 f"prepared {int(copy is not None)}",
                 "outputs outputs.npy",
             )
-            self._progress(f"{self.name}: {request.work}")
+            self._progress(f"{self.name}: {request.work}, by {RUNNER}")
             try:
                 reply = self._execute(request.work, lines, folder, limit)
             except EdgeqError as error:
@@ -97,70 +142,44 @@ class RunnerPlace(Place):
                     Problem(f"{self.name}: {p.where}", p.what, p.remedy) for p in error.problems
                 ) from None
             if request.outputs is not None:
-                self._adb("pull", f"{self._room}/outputs.npy", str(request.outputs), timeout=limit)
-            # A tokenizer is part of the memory that the worker in Python measures.
-            missing = request.work == "memory" and package.artifact.text is not None
-            return {**reply, "inputs": job.words, "warnings": [_NO_TOKENIZER] if missing else []}
+                self._shell.fetch(f"{room}/outputs.npy", request.outputs)
+            return {**reply, "inputs": job.words, "warnings": list(_warnings(request, package))}
 
-    def device(self) -> Device:
-        printed = self._shell(COMMAND).stdout
-        words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
-        return parse_facts(printed, words, self.name, self._address.text)
+    def _furnish(self) -> str:
+        """Send the runner and the library, once; returns the directory there."""
+        if self._room is not None:
+            return self._room
+        address = self._shell.address
+        assert address.library is not None  # the address's word for a place of this kind
+        target = target_of(self._device())
+        with TemporaryFolder() as name:
+            folder = Path(name)
+            library = find_library(Path(address.library), target, folder)
+            self._progress(f"{self.name}: compiling {RUNNER}")
+            runner = find_runner(target)
+            above = address.directory or self._shell.default_directory
+            room = str(Path(above, f"edgeq-{secrets.token_hex(8)}"))
+            quoted = shlex.quote(room)
+            room = self._shell.keep(_KEEPER.format(room=quoted, pid=_PID, runner=RUNNER))
+            self._shell.send(runner, f"{room}/{RUNNER}")
+            self._shell.send(library, f"{room}/{_LIBRARY}")
+            (folder / _PROBE).write_bytes(PRODUCT_MODEL)
+            self._shell.send(folder / _PROBE, f"{room}/{_PROBE}")
+        self._shell.run(f"chmod 700 {shlex.quote(f'{room}/{RUNNER}')}")
+        self._room = room
+        return room
 
-    def surroundings(self) -> Surroundings:
-        system, _, load = self._shell("uname -srm; cat /proc/loadavg").stdout.partition("\n")
-        busy = re.match(r"\d+\.\d+", load)
-        return Surroundings(system.strip(), float(busy[0]) if busy else None)
-
-    def close(self) -> None:
-        if self._is_furnished:
-            self._is_furnished = False
-            try:
-                self._shell(f"rm -rf {shlex.quote(self._room)}")
-            except Unreachable:
-                self._progress(f"{self.name}: gone; {self._room} is left there")
-
-    def _furnish(self) -> None:
-        """Send the runner and the library, once."""
-        if self._is_furnished:
-            return
-        assert self._address.runner is not None  # and with it the library
-        assert self._address.library is not None
-        files = {_RUNNER: Path(self._address.runner), _LIBRARY: Path(self._address.library)}
-        for name, path in files.items():
-            if not path.is_file():
-                remedy = "build it: edgeq runner android-arm64 --out edgeq-runner"
-                if name == _LIBRARY:
-                    remedy = "edgeq runner says where it is to be had"
-                raise InvalidInput(Problem(str(path), "is not a file", remedy))
-        self._progress(f"{self.name}: connecting")
-        made = self._shell(f"mkdir -p {shlex.quote(self._room)}")
-        if made.returncode != 0:
-            what = f"{self._room} cannot be created: {_said(made)}"
-            remedy = f"name a writable directory: {self.name}?directory=/path/there"
-            raise Missing(Problem(self.name, what, remedy))
-        self._is_furnished = True
-        for name, path in files.items():
-            self._push(path, name)
-        from edgeq.models.onnx_session import PRODUCT_MODEL
-
-        with TemporaryFolder() as folder:
-            probe = Path(folder, _PROBE)
-            probe.write_bytes(PRODUCT_MODEL)
-            self._push(probe, _PROBE)
-        self._shell(f"chmod 755 {shlex.quote(f'{self._room}/{_RUNNER}')}")
-
-    def _send_model(self, package: Package) -> str:
+    def _send_model(self, room: str, package: Package) -> str:
         """Send the model's files, once each artifact; returns the graph's path in the room."""
         artifact = package.artifact
         hashes = "".join(artifact.files[name].sha256 for name in package.model_files)
         directory = hashlib.sha256(hashes.encode()).hexdigest()[:16]
         if directory not in self._sent:
-            self._shell(f"mkdir -p {shlex.quote(f'{self._room}/{directory}')}")
+            self._shell.run(f"mkdir -p {shlex.quote(f'{room}/{directory}')}")
             with TemporaryFolder() as name:
                 package.extract(package.model_files, Path(name))
                 for file in package.model_files:
-                    self._push(Path(name, file), f"{directory}/{file}")
+                    self._shell.send(Path(name, file), f"{room}/{directory}/{file}")
             self._sent.add(directory)
         return f"{directory}/{package.model_name}"
 
@@ -185,51 +204,26 @@ class RunnerPlace(Place):
         self, work: str, lines: tuple[str, ...], folder: Path, limit: float
     ) -> dict[str, Any]:
         request = folder / "request"
-        request.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        self._push(request, "request")
-        begin = time.monotonic()
-        command = f"cd {shlex.quote(self._room)} && timeout -s KILL {limit:.0f} ./{_RUNNER} request"
-        done = self._shell(command, limit + _SHELL_SECONDS)
-        if done.returncode == _KILLED and time.monotonic() - begin >= limit:
+        text = "\n".join((*lines, f"seconds {limit:.0f}"))
+        request.write_text(f"{text}\n", encoding="utf-8")
+        self._shell.send(request, f"{self._room}/request")
+        quoted = shlex.quote(str(self._room))
+        command = f"cd {quoted} && echo $$ > {_PID} && exec ./{RUNNER} request"
+        status, output, errors = done = self._shell.run(command, limit + _SPARE_SECONDS)
+        if status in _NOT_STARTED:
+            raise self._shell.refusal(f"{RUNNER} cannot be started there: {done.said}")
+        status = 128 - status if status > 128 else status
+        if status == -signal.SIGALRM:
             raise stopped(work, limit)
-        status = 128 - done.returncode if done.returncode > 128 else done.returncode
         if work == "prepare" and status == 0:
-            return reply_of(done.stdout)
-        return conclude(work, status, done.stdout, done.stderr)
-
-    def _push(self, path: Path, name: str) -> None:
-        seconds = _SHELL_SECONDS + path.stat().st_size / _SLOWEST_LINE
-        self._adb("push", str(path), f"{self._room}/{name}", timeout=seconds)
-
-    def _shell(
-        self, command: str, timeout: float = _SHELL_SECONDS
-    ) -> subprocess.CompletedProcess[str]:
-        state = self._start(("get-state",), _SHELL_SECONDS)
-        require_state(self._address, state.returncode, state.stdout + state.stderr)
-        return self._start(("shell", "-T", command), timeout)
-
-    def _adb(self, *words: str, timeout: float) -> None:
-        done = self._start(words, timeout)
-        if done.returncode != 0:
-            what = f"adb {words[0]} {shlex.quote(words[1])} failed: {_said(done)}"
-            remedy = "free some space there, or name another directory: "
-            raise Missing(Problem(self.name, what, f"{remedy}{self.name}?directory=/path/there"))
-
-    def _start(self, words: tuple[str, ...], timeout: float) -> subprocess.CompletedProcess[str]:
-        command = [*adb_command(self._address), *words]
-        try:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-            )
-        except subprocess.TimeoutExpired:
-            what = f"adb {words[0]} did not finish within {timeout:.0f} s"
-            raise Unreachable(Problem(self.name, what, "check its cable: adb devices")) from None
+            return reply_of(output)
+        return conclude(work, status, output, errors)
 
 
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    return " ".join((done.stderr or done.stdout).split())[:200] or "no reason given"
+def _warnings(request: Request, package: Package) -> Iterator[str]:
+    """What a reader must know of a memory pass: what measured it, and what it lacks."""
+    if request.work == "memory":
+        words = f"measured by {RUNNER}, without Python"
+        if package.artifact.text is not None:
+            words += "; memory without a tokenizer's, which it does not open: add your app's"
+        yield words

@@ -219,7 +219,9 @@ int main(int count, char** arguments) try {
     std::fputs("usage: edgeq-runner REQUEST\n", stderr);
     return 2;
   }
-  std::cout << perform(read_request(arguments[1])).json() << "\n";
+  const Request request = read_request(arguments[1]);
+  alarm(request.seconds);
+  std::cout << perform(request).json() << "\n";
   return 0;
 } catch (const Problem& problem) {
   Reply reply;

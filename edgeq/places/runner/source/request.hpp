@@ -18,6 +18,7 @@ struct Request {
   std::string work, library, model, probe, feeds, outputs, copy, effort = "quick";
   bool prepared = false;
   int threads = 0, runs = 0;
+  unsigned seconds = 0;  // after which a signal ends this process; 0 for no limit
   std::vector<std::string> inputs, outputs_names;
   std::map<std::string, std::map<std::string, std::string>> entries;  // by class of CPU, "any" first
   std::vector<Limit> limits;
@@ -43,6 +44,7 @@ inline Request read_request(const std::string& path) {
     else if (key == "prepared") request.prepared = value == "1";
     else if (key == "threads") words >> request.threads;
     else if (key == "runs") words >> request.runs;
+    else if (key == "seconds") words >> request.seconds;
     else if (key == "input") request.inputs.push_back(value);
     else if (key == "output") request.outputs_names.push_back(value);
     else if (key == "entry") {
