@@ -13,7 +13,7 @@ from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.loaded import load
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, choices, divergence, generation, memory
-from edgeq.measure.reference import RecordedPredictions, read_recorded, require_same_windows
+from edgeq.measure.reference import RecordedPredictions, read_recorded, same_windows
 from edgeq.measure.replies import DivergenceReply, MemoryReply, Reply, TextTimesReply, about
 from edgeq.measure.same_tokens import same_tokens
 from edgeq.places.process import Request
@@ -117,8 +117,8 @@ def compare_text(request: Request) -> DivergenceReply:
         windows = split(ids, size, first, str(corpus), request.samples)
         found = divergence.measure(live, model, windows)
     else:
-        windows = corpus_windows(model.tokens, corpus, request.samples, size)
-        require_same_windows(windows, reference, model.name)
+        every = corpus_windows(model.tokens, corpus, request.samples, size)
+        windows = same_windows(every, reference, model.name)
         found = divergence.measure(RecordedPredictions(reference, recorded), model, windows)
     return DivergenceReply(
         **about(model),
