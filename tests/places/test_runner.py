@@ -150,6 +150,8 @@ def test_a_language_model_gives_the_workers_logits(
         work="quality", artifact=language / "small", threads=1, workload=WORKLOAD, ids=ids
     )
     with over_llama(machine) as place:
+        with pytest.raises(InvalidInput, match="compares nothing"):
+            place.run(asked.model_copy(update={"ids": ()}))
         for more in ({}, {"last": 20}, {"last": 5, "piece": 1}):
             request = asked.model_copy(update={**more, "outputs": tmp_path / "here"})
             wanted = run_worker(request)

@@ -38,11 +38,10 @@ MEMORY_RUNS = 32
 class Job:
     """Lines of the runner's request, and files that they name.
 
-    runtime: the format whose runtime is opened. base: what every pass of the artifact has. lines:
-    what this one has in addition. facts: fields of the reply that are known here.
+    base: what every pass of the artifact has. lines: what this one has in addition. facts: fields
+    of the reply that are known here.
     """
 
-    runtime: str
     base: tuple[str, ...]
     lines: tuple[str, ...]
     files: tuple[Path, ...]
@@ -63,9 +62,6 @@ def require_runnable(package: Package, where: str) -> None:
     if what:
         remedy = f"measure it with Python there: {where}?python=/path/there"
         raise InvalidInput(Problem(artifact.name, what, remedy))
-    for value in (*artifact.inputs, *artifact.outputs):
-        if "\n" in value.name:
-            raise InvalidInput(Problem(artifact.name, "a name has a line break", "rename it"))
 
 
 def _session_lines(artifact: Artifact) -> tuple[str, ...]:
@@ -73,7 +69,7 @@ def _session_lines(artifact: Artifact) -> tuple[str, ...]:
     own = artifact.settings.get(SESSION_KEY)
     by_cpu = artifact.settings.get(SESSION_BY_CPU_KEY, SESSION_BY_CPU)
     entries = {"any": own} if own is not None else by_cpu
-    return (
+    lines = (
         *(f"input {value.name}" for value in artifact.inputs),
         *(f"output {value.name}" for value in artifact.outputs),
         *(
@@ -82,6 +78,10 @@ def _session_lines(artifact: Artifact) -> tuple[str, ...]:
             for name, value in settings.items()
         ),
     )
+    if any("\n" in line for line in lines):  # the rest would be lines of their own
+        what = "a name or a session setting has a line break"
+        raise InvalidInput(Problem(artifact.name, what, "rename it"))
+    return lines
 
 
 def make_job(request: Request, package: Package, folder: Path) -> Job:
@@ -105,7 +105,6 @@ def make_job(request: Request, package: Package, folder: Path) -> Job:
         )
         lines = (f"effort {request.effort}", *limits)
     return Job(
-        runtime="onnx",
         base=(
             *(f"probe {probe.name}", f"feeds {feeds.name}"),
             *_session_lines(package.artifact),

@@ -10,7 +10,6 @@ import hashlib
 import re
 import secrets
 import shlex
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +47,7 @@ PREPARE_FROM = 256 * 1024
 """Bytes of external data from which edgeq's Python makes a copy with packed weights, too."""
 _SPARE_SECONDS = 120.0
 _NOT_STARTED = (126, 127)  # a shell's statuses
+_ALARM = -14  # ended by SIGALRM, which Windows does not define
 _PID = "pid"
 _T = TypeVar("_T")
 # What it was told to run may have ended long ago, and another process may have its number.
@@ -124,15 +124,16 @@ class RunnerPlace(Place):
 
     def _pass(self, request: Request, package: Package, limit: float) -> dict[str, Any]:
         room = self._furnish()
+        make, runtime = (make_text_job, "gguf") if request.workload else (make_job, "onnx")
+        library = self._send_library(room, runtime)
         model = self._send_model(room, package)
         with TemporaryFolder() as name:
             folder = Path(name)
-            make = make_text_job if request.workload else make_job
             job = make(request, package, folder)
             for file in job.files:
                 self._shell.send(file, f"{room}/{file.name}")
             base = (
-                *self._send_library(room, job.runtime),
+                *library,
                 *job.base,
                 *([f"threads {request.threads}"] if request.threads else []),
             )
@@ -220,7 +221,7 @@ class RunnerPlace(Place):
         self, work: str, lines: tuple[str, ...], folder: Path, limit: float
     ) -> dict[str, Any]:
         request = folder / "request"
-        text = "\n".join((*lines, f"seconds {limit:.0f}"))
+        text = "\n".join((*lines, f"seconds {max(1, round(limit))}"))
         request.write_text(f"{text}\n", encoding="utf-8")
         self._shell.send(request, f"{self._room}/request")
         quoted = shlex.quote(str(self._room))
@@ -229,7 +230,7 @@ class RunnerPlace(Place):
         if status in _NOT_STARTED:
             raise self._shell.refusal(f"{RUNNER} cannot be started there: {done.said}")
         status = 128 - status if status > 128 else status
-        if status == -signal.SIGALRM:
+        if status == _ALARM:
             raise stopped(work, limit)
         if work == "prepare" and status == 0:
             return reply_of(output)

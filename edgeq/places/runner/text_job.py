@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import KV_KEY
 from edgeq.core.kv_cache import BYTES_PER_VALUE, QUANTIZED, KvType
 from edgeq.formats import runtime_cache
@@ -22,9 +23,15 @@ _WHOLE = 1 << 30  # tokens: more than a text has
 
 
 def make_text_job(request: Request, package: Package, folder: Path) -> Job:
-    """The lines and files of a pass; the file's header is read here first."""
+    """The lines and files of a pass; the file's header is read here first.
+
+    Raises InvalidInput for a quality pass other than the logits of tokens.
+    """
     work = request.workload
     assert work is not None  # present in every request for a language model
+    if request.work == "quality" and not request.ids:
+        what = "edgeq-runner gives logits of tokens, and compares nothing"
+        raise InvalidInput(Problem(package.artifact.name, what, "measure it with Python there"))
     header = read_whole(runtime_cache.model_file(package))
     kind = cache_type(header, package.artifact.settings.get(KV_KEY))
     context = len(request.ids) if request.work == "quality" else work.context
@@ -34,7 +41,6 @@ def make_text_job(request: Request, package: Package, folder: Path) -> Job:
     size = min(PROMPT, context)
     cache_bytes = cache_facts(header).bytes(context, BYTES_PER_VALUE[kind], size)
     return Job(
-        runtime="gguf",
         base=(
             *(f"feeds {feeds.name}", f"text {text.name}", f"context {context}"),
             *(f"prompt {work.prompt}", f"generate {work.generate}"),
