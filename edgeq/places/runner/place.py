@@ -150,8 +150,11 @@ class RunnerPlace(Place):
             try:
                 reply = self._execute(request.work, lines, folder, limit)
             except EdgeqError as error:
+                assert self._target is not None
+                fetch = f"get its library: {self._target.libraries[runtime].fetch}"
                 raise type(error)(
-                    Problem(f"{self.name}: {p.where}", p.what, p.remedy) for p in error.problems
+                    Problem(f"{self.name}: {p.where}", p.what, p.remedy or fetch)
+                    for p in error.problems
                 ) from None
             if request.outputs is not None:
                 self._shell.fetch(f"{room}/outputs.npy", request.outputs)
