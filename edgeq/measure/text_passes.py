@@ -14,7 +14,7 @@ from edgeq.formats.loaded import load
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, choices, divergence, generation, memory
 from edgeq.measure.predictions import LivePredictions, Predictions
-from edgeq.measure.reference import RecordedPredictions, read_recorded, require_same_windows
+from edgeq.measure.reference import RecordedPredictions, read_recorded, same_windows
 from edgeq.measure.replies import DivergenceReply, MemoryReply, Reply, TextTimesReply, about
 from edgeq.measure.same_tokens import same_tokens
 from edgeq.places.process import Request
@@ -144,8 +144,8 @@ def compared(
         windows = split(ids, size, begin, str(corpus), request.samples)
         first = predict(live, reference)
     else:
-        windows = corpus_windows(model.tokens, corpus, request.samples, size)
-        require_same_windows(windows, reference, model.name)
+        every = corpus_windows(model.tokens, corpus, request.samples, size)
+        windows = same_windows(every, reference, model.name)
         first = RecordedPredictions(reference, recorded)
     found = divergence.measure(first, predict(model, request.artifact), windows)
     return found, f"{len(windows)} windows of {size} tokens, {_context_words(model)}"

@@ -12,7 +12,6 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 import onnx
 from onnx import helper
 
-from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.core.errors import EdgeqError, InvalidInput
 from edgeq.formats.onnx.write import copy_float, write_quantized
 from edgeq.models.graphs.imported import import_onnx, read_onnx
@@ -116,19 +115,3 @@ def test_a_defect_is_named_with_its_place(defect: str, tmp_path: Path) -> None:
         read_onnx(path)
     assert words in str(caught.value)
     assert caught.value.problems[0].where == str(path)
-
-
-def test_a_hub_cache_links_to_files_elsewhere(tmp_path: Path) -> None:
-    """As huggingface_hub keeps them: named by their hash, in a folder beside the snapshot's."""
-    blobs, snapshot, plain = (tmp_path / name for name in ("blobs", "snapshot", "plain"))
-    for folder in (blobs, snapshot, plain):
-        folder.mkdir()
-    model = onnx.load(onnx_models.convolutional(tmp_path / "m.onnx"))
-    onnx.save(model, blobs / "a1", save_as_external_data=True, location="w.bin", size_threshold=64)
-    (blobs / "w.bin").rename(blobs / "b2")
-    (snapshot / "model.onnx").symlink_to("../blobs/a1")
-    (snapshot / "w.bin").symlink_to("../blobs/b2")
-    import_onnx(snapshot / "model.onnx", blobs)
-    import_onnx(tmp_path / "m.onnx", plain)
-    for name in (MODEL_FILE, DATA_FILE):
-        assert (blobs / name).read_bytes() == (plain / name).read_bytes()

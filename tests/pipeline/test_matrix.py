@@ -23,8 +23,7 @@ import pytest
 from typer.testing import CliRunner
 
 pytest.importorskip("distributed", reason="the extra 'matrix' is not installed")
-pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
-pytest.importorskip("gguf", reason="gguf is not installed")
+pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.cli.main import app
 from edgeq.core.errors import InvalidInput, Problem
@@ -34,8 +33,9 @@ from edgeq.pipeline.matrix import cluster, job, run
 from edgeq.pipeline.matrix.files import manifest_of
 from edgeq.pipeline.matrix.run import Judged, run_matrix
 from edgeq.places.place import Unreachable
-from tests.support.matrix_recipes import RECIPES, write_recipe
+from tests.support.matrix_recipes import DATA, write_recipe
 
+ROOT = Path(__file__).parents[2]
 LAPTOP, BOARD = "x86-laptop-8gb", "pi5-8gb"
 DASK = Path(sys.executable).with_name("dask")
 STARTED = 60.0  # seconds in which a process must have begun, on a busy machine
@@ -134,15 +134,15 @@ def test_a_killed_workers_cells_are_measured_again_and_each_is_there_once(
         ("small", LAPTOP),
         ("small", BOARD),
     ]
-    assert all(each.verdict.measurement.language is not None for each in found)
+    assert all(each.verdict.measurement.quality is not None for each in found)
     assert all(each.verdict.measurement.failures == {} for each in found)
     names = {path.name: path for path in out.rglob("*") if path.is_file()}
-    assert set(names) == {f"gguf-int8-b32--{id}.json" for id in (LAPTOP, BOARD)}
+    assert set(names) == {f"onnx-int8-static--{id}.json" for id in (LAPTOP, BOARD)}
 
     # What is there is taken as it is; a record that was lost is made again, alone.
-    board = names[f"gguf-int8-b32--{BOARD}.json"]
+    board = names[f"onnx-int8-static--{BOARD}.json"]
     before = board.read_bytes()
-    names[f"gguf-int8-b32--{LAPTOP}.json"].unlink()
+    names[f"onnx-int8-static--{LAPTOP}.json"].unlink()
     again = run_matrix([recipe], [], quiet, on="here", out=out)
     assert board.read_bytes() == before
     assert again[1] == found[1]
@@ -155,7 +155,7 @@ def test_a_killed_workers_cells_are_measured_again_and_each_is_there_once(
     assert done.exit_code == printed["exit_status"] == 3
     suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert [suite.get("name") for suite in suites] == [
-        f"small: gguf-int8-b32 on {id}" for id in (LAPTOP, BOARD)
+        f"small: onnx-int8-static on {id}" for id in (LAPTOP, BOARD)
     ]
 
 
@@ -168,7 +168,7 @@ def test_what_kills_every_worker_is_not_run(
     killer.start()
     (found,) = run_matrix([recipe], [], quiet, on="here", out=out)
     killer.join()
-    assert lines(found)["quality.kl"] == (
+    assert lines(found)["quality.error"] == (
         "not run",
         "not run",
         "1 workers died while they measured it",
@@ -207,7 +207,7 @@ def worker_elsewhere(address: str, home: Path, hidden: list[Path]) -> Iterator[N
     command += ["--no-dashboard", "--nthreads", "2", "--local-directory", str(home)]
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(RECIPES.parent),
+        "PYTHONPATH": str(ROOT),
         "HOME": str(home),
         "EDGEQ_CACHE": str(home / "cache"),
     }
@@ -229,18 +229,18 @@ def test_files_travel_to_a_clusters_worker_and_what_nobody_offers_is_not_run(
     ours, home = tmp_path / "ours", tmp_path / "home"
     ours.mkdir()
     recipe = write_recipe(ours)
-    with worker_elsewhere(address, home, [ours, store, RECIPES]):
+    with worker_elsewhere(address, home, [ours, store]):
         laptop, board = run_matrix(
             [recipe], [LAPTOP, BOARD], quiet, scheduler=address, patience_seconds=4
         )
-    assert lines(laptop)["quality.kl"][:2] == ("pass", "emulated")
+    assert lines(laptop)["quality.error"][:2] == ("pass", "emulated")
     assert laptop.verdict.measurement.failures == {}
-    status, how, reason = lines(board)["quality.kl"]
+    status, how, reason = lines(board)["quality.error"]
     assert (status, how) == ("not run", "not run")
     assert f'dask worker {address} --resources "{BOARD}=1"' in reason
     # All that the worker was sent is what it had to have, by content.
     carried = {path.name for path in (home / "cache" / "carried").iterdir() if path.is_file()}
-    assert set(manifest_of(recipe.with_name("text.txt")).files.values()) < carried
+    assert set(manifest_of(recipe.with_name(DATA)).files.values()) < carried
     assert laptop.verdict.artifact_sha256 in carried
     assert laptop.verdict.float_measurement.artifact_sha256 in carried
     assert list((home / "cache" / "carried" / "rooms").iterdir()) == []
@@ -249,8 +249,8 @@ def test_files_travel_to_a_clusters_worker_and_what_nobody_offers_is_not_run(
     ending = threading.Timer(2.0, process.kill)
     ending.start()
     (lost,) = run_matrix([recipe], [LAPTOP], quiet, scheduler=address, patience_seconds=100)
-    assert lines(lost)["quality.kl"][0] == "not run"
-    assert "lost" in lines(lost)["quality.kl"][2]
+    assert lines(lost)["quality.error"][0] == "not run"
+    assert "lost" in lines(lost)["quality.error"][2]
     with pytest.raises(Unreachable, match="no scheduler answers"):
         run_matrix([recipe], [LAPTOP], quiet, scheduler=address)
 

@@ -1,28 +1,33 @@
-"""A recipe for the tests of the matrix: the smallest language model, in one artifact."""
+"""A recipe for the tests of the matrix: a small net, in one artifact."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+import numpy as np
+
+from tests.support import onnx_models
+
+DATA = "images.npz"
 
 
 def write_recipe(folder: Path, name: str = "small", devices: str = "x86-laptop-8gb") -> Path:
-    """The recipe, with its evaluation data beside it, in `folder`."""
-    text = (RECIPES / "data" / "wren-evaluation.txt").read_text(encoding="utf-8")
-    (folder / "text.txt").write_text(text[:12000], encoding="utf-8")
+    """The recipe, with its model and its data beside it, in `folder`."""
+    onnx_models.convolutional(folder / "net.onnx")
+    rng = np.random.default_rng(0)
+    np.savez(folder / DATA, image=rng.standard_normal((24, 3, 32, 32)).astype(np.float32))
+    np.savez(folder / "other.npz", image=rng.standard_normal((24, 3, 32, 32)).astype(np.float32))
     path = folder / f"{name}.yaml"
     path.write_text(
         f"""
 edgeq: 1
 name: {name}
-model: {{source: {RECIPES / "wren"}, task: text-generation, licence: apache-2.0}}
-data: {{evaluation: {{path: text.txt, samples: 20}}}}
-quantize: {{default: [int8]}}
+model: {{source: net.onnx, task: tensor}}
+data: {{calibration: {{path: other.npz}}, evaluation: {{path: {DATA}}}}}
+quantize: {{default: [int8-static]}}
 targets:
-  - {{format: gguf, devices: [{devices}]}}
-workload: {{context: 128, prompt: 16, generate: 8}}
-budgets: {{size: {{download: 8 MiB}}, quality: {{kl: 0.03}}}}
+  - {{format: onnx, devices: [{devices}]}}
+budgets: {{size: {{download: 8 MiB}}, quality: {{error: 0.2}}}}
 """,
         encoding="utf-8",
     )

@@ -77,8 +77,6 @@ RARE = (
     "pipeline/test_allocate.py::test_rounding_never_sees_the_evaluation_data",
     "pipeline/test_build.py::test_a_killed_build_is_resumed_to_the_same_bytes",
     "pipeline/test_build_coreml.py::test_codes_of_activations_are_those_of_the_onnx_artifact",
-    "pipeline/test_matrix.py::test_files_travel_to_a_clusters_worker_and_what_nobody_offers_is_not_run",
-    "pipeline/test_matrix.py::test_what_kills_every_worker_is_not_run",
     "pipeline/test_onnx_texts.py::test_a_dimension_keeps_the_first_values",
     "pipeline/test_onnx_texts.py::test_core_ml_gives_the_answers_of_the_file",
     "pipeline/test_questions.py::test_a_verdict_counts_right_answers",

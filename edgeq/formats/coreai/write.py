@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeq.formats.apple.decoder import LOGITS, DecoderProgram, decoder_inputs
-from edgeq.formats.apple.graph import Translator, graph_inputs, load_graph, program_weights
+from edgeq.formats.apple.graph import Translator, graph_inputs, program_weights
 from edgeq.formats.apple.write import read_decoder
 from edgeq.formats.apple.writer import Compute
 from edgeq.formats.coreai.write_program import ProgramWriter
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import open_weights
 from edgeq.quantize.model import Quantized

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.apple.decoder import LOGITS, DecoderProgram, decoder_inputs
-from edgeq.formats.apple.graph import Translator, graph_inputs, load_graph, program_weights
+from edgeq.formats.apple.graph import Translator, graph_inputs, program_weights
 from edgeq.formats.apple.write import read_decoder
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreml.deployment_targets import (
@@ -30,6 +30,7 @@ from edgeq.formats.coreml.write_images import (
 )
 from edgeq.formats.coreml.write_package import Classes, write_package
 from edgeq.formats.coreml.write_program import ProgramWriter
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.rounding import Found
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import open_weights

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.graphs.statistics import open_watched
 from edgeq.models.graphs.weights import Weight, find_weights
@@ -45,7 +46,7 @@ def fold_graph(
     products are scaled if a norm with a gain makes them, or a product of two tensors, one of them a
     weight's own output, and only weights that will be rounded read them.
     """
-    model = ir.load(float_directory / MODEL_FILE)
+    model = load_graph(float_directory)
     groups: dict[str, list[Weight]] = {}
     for weight in find_weights(model):
         if weight.role == "linear" and weight.product is not None and len(weight.uses) == 1:

@@ -16,6 +16,7 @@ from edgeq.formats.onnx.adapter import add_adapter
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
 from edgeq.models.graphs.harm import harms, too_loud
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.graphs.rounding import ChosenWeights, codes_from_end_to_end
 from edgeq.models.graphs.statistics import input_of
@@ -154,7 +155,7 @@ def copy_float(float_directory: Path, destination: Path) -> Written:
     for name in (MODEL_FILE, DATA_FILE):
         if (float_directory / name).exists():
             shutil.copyfile(float_directory / name, destination / name)
-    model = ir.load(float_directory / MODEL_FILE)
+    model = load_graph(float_directory)
     kept = Decision(None, "float32 variant")
     weights = find_weights(model)
     decisions = {w.name: settle(w, lambda name, shape: kept) for w in weights}

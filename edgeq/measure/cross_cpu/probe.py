@@ -101,9 +101,10 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
 
     Raises Missing without onnx, InvalidInput for a graph that is too large for one file.
     """
+    onnx = _onnx()
+    from edgeq.models.graphs.source import with_data
     from edgeq.models.onnx_session import save_fused
 
-    onnx = _onnx()
     with TemporaryFolder() as folder:
         path = Path(folder, MODEL_FILE)
         save_fused(directory / MODEL_FILE, path)
@@ -119,7 +120,7 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
     enough = _ENOUGH_VALUES // sum(array.size for array in first.values())
     others = list(itertools.islice(records, max(enough, 2) - 1))  # one shows which shapes vary
     varying = {n for n in first if any(each[n].shape != first[n].shape for each in others)}
-    onnx.load_external_data_for_model(fused, str(directory))
+    with_data(fused, directory / MODEL_FILE)
     model, operators = _take_apart(fused, first, varying)
     _refuse_too_many(artifact, model)
     names = {f"in.{name}": name for name in first}

@@ -15,7 +15,7 @@ from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
 from edgeq.models.architectures.glm4 import GLM4
 from edgeq.models.architectures.gpt_oss import GPT_OSS
 from edgeq.models.architectures.granite import GRANITE, GRANITE4
-from edgeq.models.architectures.lfm2 import LFM2
+from edgeq.models.architectures.lfm2 import LFM2, LFM2_MOE
 from edgeq.models.architectures.llama import LLAMA
 from edgeq.models.architectures.mistral import MINISTRAL, MINISTRAL3, MISTRAL
 from edgeq.models.architectures.olmo import OLMO2, OLMO3
@@ -23,7 +23,7 @@ from edgeq.models.architectures.phi3 import PHI3
 from edgeq.models.architectures.qwen2 import QWEN2
 from edgeq.models.architectures.qwen3 import QWEN3
 from edgeq.models.architectures.qwen3_moe import QWEN3_MOE
-from edgeq.models.architectures.qwen35 import QWEN35
+from edgeq.models.architectures.qwen35 import QWEN35, QWEN35_MOE
 from edgeq.models.architectures.smollm3 import SMOLLM3
 from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
 from edgeq.models.settings import Settings
@@ -32,7 +32,8 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, QWEN3_MOE, GEMMA2, GEMMA3, PHI3),
-        *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4, LFM2, GPT_OSS, QWEN35),
+        *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4, LFM2, LFM2_MOE, GPT_OSS),
+        *(QWEN35, QWEN35_MOE),
     )
 }
 """By `model_type` in config.json."""

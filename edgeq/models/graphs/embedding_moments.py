@@ -18,10 +18,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.sampling import spread
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.threads import run_ahead
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.pieces import CACHE_OUTPUT, Array, Piece, Pieces, Samples
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.methods import Statistics
@@ -125,7 +125,7 @@ def _responses(directory: Path, name: str, windows: Sequence[Feed]) -> list[Floa
 def _each_response(
     directory: Path, name: str, windows: Sequence[Feed], folder: Path
 ) -> Iterator[Floats]:
-    model = ir.load(directory / MODEL_FILE)
+    model = load_graph(directory)
     first = Pieces(directory, ()).until(name, windows[0])
     assert first is not None
     read = [{each: window[each] for each in first.inputs} for window in windows]

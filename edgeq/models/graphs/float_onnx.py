@@ -23,6 +23,7 @@ from edgeq.core.imports import without
 from edgeq.core.tasks import IMAGE_CLASSIFICATION, SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.folding import is_constant
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.pooling import add_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
 from edgeq.models.graphs.source import first_line
@@ -78,7 +79,7 @@ def export_images(model: ImageDirectory, destination: Path) -> None:
     with tempfile.TemporaryDirectory(dir=destination, prefix="export-") as folder:
         exported = Path(folder) / "model.onnx"
         _export(model, exported, IMAGE_CLASSIFICATION)
-        graph = ir.load(exported)
+        graph = load_graph(exported.parent)
         _name_weights(graph, model)
         _name_folded(graph)
         pixels = graph.graph.inputs[0]
@@ -128,7 +129,7 @@ def _quiet() -> Iterator[None]:
 def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
     family = _FUSED_AS.get(model.config.get("model_type", ""))
     if family is None:
-        return ir.load(exported)
+        return load_graph(exported.parent)
     with _quiet():
         from onnxruntime.transformers.fusion_options import AttentionMaskFormat, FusionOptions
         from onnxruntime.transformers.optimizer import optimize_model

@@ -18,6 +18,7 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.sampling import spread
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.threads import default_threads
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.regions import Region
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
 from edgeq.models.graphs.statistics import input_of
@@ -127,7 +128,7 @@ class _Switched:
 
     def __init__(self, directory: Path) -> None:
         self.names: list[str] = []
-        self._model = ir.load(directory / MODEL_FILE)
+        self._model = load_graph(directory)
         self._writer = GraphWriter(self._model)
         graph = self._model.graph
         self._values = {v.name: v for v in (*graph.inputs, *graph.initializers.values())}

@@ -12,6 +12,7 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.folding import fold_constants
 from edgeq.models.graphs.normal import normalize, share_transposed
+from edgeq.models.graphs.opened import resolve_data
 from edgeq.models.graphs.pooling import add_head
 from edgeq.models.graphs.rewriting import infer_shapes, name_uniquely, save_model
 from edgeq.models.graphs.simplified import simplify
@@ -73,35 +74,10 @@ def gives_tokens(model: ir.Model) -> bool:
 
 def _to_ir(proto: onnx.ModelProto, path: Path) -> ir.Model:
     opset = operator_sets(proto)[""]
-    model: ir.Model = ir.from_proto(proto)
-    ir.external_data.set_base_dir(model.graph, path.parent)
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value = _behind_link(value.const_value, path.parent)
+    model = resolve_data(ir.from_proto(proto), path.parent)
     if opset < _OLDEST_OPSET:
         model = _upgraded(model, path, opset)
     return model
-
-
-def _behind_link(tensor: ir.ExternalTensor, folder: Path) -> ir.ExternalTensor:
-    """Data of a hub's cache, where each file is a link to one named by its hash elsewhere.
-
-    The file's text cannot lead there: `read_source` refuses locations outside its folder.
-    """
-    place = folder / tensor.location
-    if not place.is_symlink():
-        return tensor
-    real = place.resolve()
-    return ir.ExternalTensor(
-        real.name,
-        tensor.offset,
-        tensor.length,
-        tensor.dtype,
-        shape=ir.Shape(tensor.shape.numpy()),
-        name=tensor.name or "",
-        base_dir=real.parent,
-    )
 
 
 def _upgraded(model: ir.Model, path: Path, opset: int) -> ir.Model:

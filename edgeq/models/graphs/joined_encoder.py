@@ -15,6 +15,7 @@ import onnx
 from onnx import compose, numpy_helper, utils
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.graphs.source import read_whole
 from edgeq.models.onnx_session import open_session
 
 _TAKEN, _GIVEN, _IDS = "encoder_hidden_states", "last_hidden_state", "input_ids"
@@ -27,7 +28,7 @@ def write_joined(encoder: Path, decoder: Path, to: Path) -> None:
 
     Raises InvalidInput if the files are not such a pair, or the written one answers otherwise.
     """
-    first, second = onnx.load(encoder), onnx.load(decoder)
+    first, second = read_whole(encoder), read_whole(decoder)
     outputs = [value.name for value in second.graph.output if ".encoder." in value.name]
     given, taken = (
         {value.name for value in values} for values in (first.graph.output, second.graph.input)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.regions import Region, inputs_of, region_of, result_of
 from edgeq.models.graphs.sequential import goes_in_sequence, round_in_sequence
 from edgeq.models.graphs.statistics import watch
@@ -162,7 +162,7 @@ class ChosenWeights:
         observed: Observed | None = None,
     ) -> None:
         self._directory, self._observed = float_directory, observed
-        self.model = ir.load(float_directory / MODEL_FILE)
+        self.model = load_graph(float_directory)
         self.all_weights = find_weights(self.model)
         self.decisions = {weight.name: settle(weight, decide) for weight in self.all_weights}
         self.region, joined, changed = find_region(self.all_weights, self.decisions)

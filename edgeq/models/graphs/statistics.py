@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.terms import Progress
 from edgeq.core.threads import threads_of_each
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.models.onnx_session import Session, open_graph
 from edgeq.quantize.decide import Decision
@@ -78,7 +79,7 @@ def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Powe
     """
     tensors: dict[str, int] = {}
     names: dict[str, str] = {}
-    for weight in find_weights(ir.load(float_directory / MODEL_FILE)):
+    for weight in find_weights(load_graph(float_directory)):
         if weight.product is not None:
             name = weight.product.activation.name or ""
             names[weight.name] = name

@@ -6,11 +6,10 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.threads import run_ahead
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.graphs.pieces import CACHE_OUTPUT, Array, Piece, Pieces
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.number_formats import Floats
@@ -27,7 +26,7 @@ class Chain:
     """
 
     def __init__(self, directory: Path, feeds: Sequence[Feed], given: Container[str]) -> None:
-        model = ir.load(directory / MODEL_FILE)
+        model = load_graph(directory)
         found = [weight for weight in find_weights(model) if not weight.stored]
         self.weights: dict[str, Weight] = {w.name: w for w in found if w.name in given}
         names = [value.name or "" for value in model.graph.outputs]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
 from edgeq.core import canonical
 from edgeq.core.artifact import COREAI_ASSET, MODEL_FILE, ValueInfo
@@ -21,7 +20,8 @@ from edgeq.formats.coreai.trial import answers_of
 from edgeq.formats.coreai.write import export_decoder_coreai, export_graph_coreai
 from edgeq.formats.onnx.write import value_info
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
-from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in
+from edgeq.models.graphs.opened import load_graph
+from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in, require_shapes
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of
 from edgeq.pipeline.plan.images import fixed_shape
@@ -61,6 +61,7 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
         inputs, outputs = _decoder_values(model.decoder.vocabulary)
     else:
         graph, shapes = stages.float_graph(), _shapes(stages)
+        require_shapes(stages, shapes, "coreai")
         _prove(stages, shapes)
         codes = apple_codes(stages, name, apple_decisions(model, intent))
         stages.progress(f"{name}: write the model")
@@ -93,7 +94,7 @@ def _shapes(stages: Stages) -> Shapes:
     """The shapes of every input; texts may have any length."""
     given = stages.planned.recipe.coreai.inputs
     shapes: Shapes = {}
-    for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
+    for value in load_graph(stages.float_graph()).graph.inputs:
         own = fixed_shape(value.shape or (), stages.file_settings)
         is_text = stages.planned.model.text is not None
         shapes[value.name or ""] = _FREE if is_text else [given.get(value.name or "", own)]
@@ -164,7 +165,7 @@ def _sample(stages: Stages, shapes: Shapes) -> Feed:
         return min(fitting, key=lambda feed: sum(each.size for each in feed.values()))
     rng = np.random.default_rng(0)
     made = {}
-    for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
+    for value in load_graph(stages.float_graph()).graph.inputs:
         shape, dtype = shapes[value.name or ""][0], np.dtype(value_info(value).dtype)
         is_float = dtype.kind == "f"
         made[value.name or ""] = (
@@ -187,7 +188,7 @@ def _narrow(feed: Mapping[str, Array]) -> Feed:
 
 def _values(graph: Path, shapes: Shapes) -> tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...]]:
     """The inputs and outputs of the model, a length that is free by its name."""
-    read = ir.load(graph / MODEL_FILE).graph
+    read = load_graph(graph).graph
     inputs = []
     for value in map(value_info, read.inputs):
         found = shapes[value.name]

@@ -222,14 +222,13 @@ class Stages:
 
     def prepared(self, reference: DataRef) -> Path:
         """The directory of a data set's images or recordings as inputs."""
-        import onnx_ir as ir
-
         from edgeq.formats.onnx.write import value_info
+        from edgeq.models.graphs.opened import load_graph
         from edgeq.pipeline.build.audio_arrays import prepared_recordings
         from edgeq.pipeline.build.image_arrays import prepared_images
 
         given = self.planned.recipe.model
-        (value,) = ir.load(self.float_graph() / MODEL_FILE).graph.inputs
+        (value,) = load_graph(self.float_graph()).graph.inputs
         folder = self.planned.path.parent / reference.path
         rest = (value_info(value), self.store, self.progress)
         if given.audio is not None:
@@ -351,11 +350,10 @@ class Stages:
         path = self.planned.path.parent / reference.path
         if self.planned.model.decoder is not None:
             return self._windows(graph, path, reference)
-        import onnx_ir as ir
-
         from edgeq.formats.onnx.write import value_info
+        from edgeq.models.graphs.opened import load_graph
 
-        inputs = [value_info(value) for value in ir.load(graph / MODEL_FILE).graph.inputs]
+        inputs = [value_info(value) for value in load_graph(graph).graph.inputs]
         if self.planned.model.text is not None:
             from edgeq.formats.samples import fit
             from edgeq.formats.text import TextEncoder

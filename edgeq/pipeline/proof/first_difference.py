@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.core.artifact import MODEL_FILE
-
 Array = npt.NDArray[Any]
 _PRODUCTS = ("MatMul", "FusedMatMul")
 _NORMS = ("LayerNormalization", "SimplifiedLayerNormalization")
@@ -104,10 +102,10 @@ class FirstDifference:
 
     def _places(self) -> Iterator[tuple[str, tuple[str, str]]]:
         """The graph's values before and after each weight, by the original's names of weights."""
-        import onnx_ir as ir
+        from edgeq.models.graphs.opened import load_graph
 
         known = [f"{name}.weight" for name, _ in self._network.named_modules()]
-        for node in ir.load(self._graph / MODEL_FILE).graph:
+        for node in load_graph(self._graph).graph:
             for at, value in enumerate(node.inputs):
                 if value is None or not value.is_initializer() or not value.name:
                     continue
