@@ -59,11 +59,11 @@ class Target:
 def _wheels(arch: str) -> dict[str, Library]:
     words = "pip download {} --no-deps --only-binary :all: --platform {}_{}"
     return {
-        "onnx": Library(
+        "onnxruntime": Library(
             "onnxruntime/capi/libonnxruntime.so.*",
             words.format("onnxruntime=={onnxruntime}", "manylinux_2_28", arch),
         ),
-        "gguf": Library(
+        "llama.cpp": Library(
             "xllamacpp/xllamacpp.abi3.so",
             words.format("xllamacpp=={llama}", "manylinux_2_17", arch),
         ),
@@ -76,7 +76,7 @@ TARGETS = {
         None,
         "install Android's NDK, and set ANDROID_NDK_HOME to its directory",
         {
-            "onnx": Library(
+            "onnxruntime": Library(
                 "jni/arm64-v8a/libonnxruntime.so",
                 "the .aar of com.microsoft.onnxruntime:onnxruntime-android:{onnxruntime} in Maven "
                 "Central",

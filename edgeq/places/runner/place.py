@@ -124,7 +124,9 @@ class RunnerPlace(Place):
 
     def _pass(self, request: Request, package: Package, limit: float) -> dict[str, Any]:
         room = self._furnish()
-        make, runtime = (make_text_job, "gguf") if request.workload else (make_job, "onnx")
+        make, runtime = (
+            (make_text_job, "llama.cpp") if request.workload else (make_job, "onnxruntime")
+        )
         library = self._send_library(room, runtime)
         model = self._send_model(room, package)
         with TemporaryFolder() as name:
