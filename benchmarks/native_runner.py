@@ -60,7 +60,7 @@ def main() -> None:
         work="latency",
         artifact=arguments.artifact,
         threads=arguments.threads,
-        workload=Workload() if task_of(artifact.task).generates else None,
+        workload=Workload(context=256) if task_of(artifact.task).generates else None,
     )
     address = Address("adb", library=str(arguments.library.absolute()))
     found: list[list[list[list[float]]]] = [[], []]
