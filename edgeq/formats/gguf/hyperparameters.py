@@ -19,6 +19,7 @@ from edgeq.models.architectures.delta import Delta
 from edgeq.models.architectures.experts import Experts
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.rope import Rope
+from edgeq.models.sentence_head import Normalize
 from edgeq.quantize.number_formats import Floats
 
 _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
@@ -106,7 +107,11 @@ def encoder_hyperparameters(directory: ModelDirectory, where: str) -> Hyperparam
                 f"use one of {', '.join(_POOLING)}",
                 head.pooling not in _POOLING,
             ),
-            ("a Dense module", "build this model for ONNX", bool(head.dense)),
+            *(
+                (f"a {type(layer).__name__} module", "build this model for ONNX", True)
+                for layer in head.layers
+                if layer != Normalize()
+            ),
             (
                 f"hidden_act {config.get('hidden_act')!r}",
                 "use a model with gelu",
