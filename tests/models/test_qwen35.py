@@ -15,10 +15,12 @@ pytest.importorskip("transformers", reason="the build side is not installed")
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
+from edgeq.core.tasks import TEXT_GENERATION
 from edgeq.estimate.sizes import sizes_of_config
 from edgeq.formats.gguf.decide import GgufDecision
 from edgeq.formats.gguf.hyperparameters import decoder_hyperparameters
@@ -30,6 +32,7 @@ from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
+from edgeq.models.original.network import open_network
 from edgeq.quantize.ggml.types import TYPES
 from tests.support import qwen35
 from tests.support.decoder_artifacts import decide_on, float_graph, nearest_codes
@@ -152,6 +155,13 @@ def test_codes_in_blocks_that_heads_do_not_fill_are_refused(tmp_path: Path) -> N
     decisions["model.layers.0.linear_attn.out_proj.weight"] = own
     with pytest.raises(InvalidInput, match="not whole blocks of 256"):
         planned_bytes(directory, decisions, mix="Q4_K_M")
+
+
+def test_a_library_that_is_too_old_is_named(made: Made) -> None:
+    if "qwen3_5_text" in transformers.CONFIG_MAPPING:
+        pytest.skip("this transformers knows it")
+    with pytest.raises(InvalidInput, match=r"transformers [\d.]+ does not know .*qwen3_5"):
+        open_network(read_directory(made[0], "x"), TEXT_GENERATION)
 
 
 def test_names_turn_back(made: Made) -> None:
