@@ -33,7 +33,7 @@ from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
 from edgeq.models.architectures import Decoder
-from edgeq.models.architectures.wrappers import text_part
+from edgeq.models.architectures.wrappers import TEXT
 from edgeq.models.huggingface import licence_of
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
@@ -251,7 +251,7 @@ def stated_by_files(located: Located, model: str) -> Task:
         detects = is_stated_detector(located.path)
         return stated_task(located.path) or (OBJECT_DETECTION if detects else TENSOR)
     config = read_optional(located.path / "config.json")
-    if text_part(config, model) != config:
+    if TEXT in config:
         return TEXT_GENERATION
     meant = task_of_config(config)
     if meant is not None:

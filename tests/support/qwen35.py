@@ -98,13 +98,13 @@ def _joined(stored: dict[str, Any]) -> dict[str, Any]:
             layers.setdefault(f"{stem}{kind}", {})[own] = weight
         else:
             found[name] = weight
-    for stem, own in layers.items():
-        each = range(len(own) // 3)
+    for layer, parts in layers.items():
+        each = range(len(parts) // 3)
         gates, ups, downs = (
-            [own[f"{expert}.{part}_proj.weight"] for expert in each]
+            [parts[f"{expert}.{part}_proj.weight"] for expert in each]
             for part in ("gate", "up", "down")
         )
         pairs = zip(gates, ups, strict=True)
-        found[f"{stem}gate_up_proj"] = torch.stack([torch.cat(pair) for pair in pairs])
-        found[f"{stem}down_proj"] = torch.stack(downs)
+        found[f"{layer}gate_up_proj"] = torch.stack([torch.cat(pair) for pair in pairs])
+        found[f"{layer}down_proj"] = torch.stack(downs)
     return found
