@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py --library OTHER_ENVIRONMENT/bin/python FOLDER
 
-The other Python saves 59 models and what its transformers answers, except those it does not know;
+The other Python saves 62 models and what its transformers answers, except those it does not know;
 this one then exports each and prints the largest difference of a logit or of a token vector's mean,
 or the refusal.
 """
@@ -189,6 +189,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen3.5": ("Qwen3_5ForCausalLM", {**_LINEAR, "linear_num_value_heads": 2}),
     "qwen3.5-shared": ("Qwen3_5ForCausalLM", {**_LINEAR, "linear_num_value_heads": 4}),
+    "qwen3.5-moe": (
+        "Qwen3_5MoeForCausalLM",
+        {
+            **_LINEAR,
+            **_EXPERTS,
+            **{"linear_num_value_heads": 4, "shared_expert_intermediate_size": 40},
+        },
+    ),
+    "lfm2-moe": (
+        "Lfm2MoeForCausalLM",
+        {**_DECODER, **_EXPERTS, "layer_types": ["conv", _WHOLE, "conv"], "num_dense_layers": 1},
+    ),
+    "lfm2-moe-scaled": (
+        "Lfm2MoeForCausalLM",
+        {
+            **{**_DECODER, **_EXPERTS, "layer_types": ["conv", _WHOLE, "conv"]},
+            **{"num_dense_layers": 0, "routed_scaling_factor": 2.5, "use_expert_bias": False},
+        },
+    ),
     "gemma": ("GemmaForCausalLM", _DECODER),
     "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, **_EXPERTS, "norm_topk_prob": True}),
     "qwen3-moe-some": (
@@ -236,6 +255,10 @@ def save(folder: Path) -> None:
         # Other attention of version 4 leaves Gemma 2's cap on its scores out.
         config._attn_implementation = "eager"
         model = made(config).eval()
+        with torch.no_grad():
+            for values in model.state_dict().values():  # norms and biases that do something
+                if values.ndim == 1 and values.is_floating_point():
+                    values += 0.1 * torch.randn(values.shape)
         model.save_pretrained(folder / name, safe_serialization=True)
         with torch.no_grad():
             found = model(torch.from_numpy(ids)[None], attention_mask=torch.ones(1, TOKENS))

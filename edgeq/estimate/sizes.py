@@ -82,7 +82,7 @@ def sizes_of_decoder(decoder: Decoder) -> Sizes:
     return Sizes(
         shapes=shapes,
         hidden=decoder.hidden,
-        wide=experts.used * experts.width if experts else decoder.feed_forward,
+        wide=experts.used_width if experts else decoder.feed_forward,
         heads=decoder.heads,
         query=decoder.heads * decoder.head_dim,
         key=decoder.kv_heads * decoder.head_dim,

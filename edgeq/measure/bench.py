@@ -43,6 +43,7 @@ from edgeq.measure.replies import (
     RunTimesReply,
     TextTimesReply,
 )
+from edgeq.measure.text_answers import run_quality
 from edgeq.places.place import ALL_PASSES, Place, Unreachable
 from edgeq.places.process import PassFailed, Request
 from edgeq.recipe.budgets import Workload
@@ -315,7 +316,7 @@ class Bench:
             **more,
         )
         try:
-            said = self._place.run(request)
+            said = self._reply_to(request)
         except PassFailed as error:
             failures[work] = str(error)
             return None
@@ -329,6 +330,11 @@ class Bench:
         return reply, reply.conditions(
             cpu=self._cpu, system=system, load_average=load_average, effort=self._effort
         )
+
+    def _reply_to(self, request: Request) -> dict[str, Any]:
+        if self._is_language and request.work == "quality" and not self._place.compares:
+            return run_quality(self._place, request, self._folder)
+        return self._place.run(request)
 
     def _read(self, work: Pass, failures: dict[Pass, str], make: Callable[[], _T]) -> _T | None:
         """The result of `make` on a reply; None, with the reason in `failures`, if the reply is

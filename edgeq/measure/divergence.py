@@ -117,7 +117,7 @@ def token_windows(ids: Sequence[int], size: int, bos: int | None) -> list[list[i
 
 def measure(
     reference: LanguageModel | Predictions,
-    candidate: LanguageModel,
+    candidate: LanguageModel | LivePredictions,
     windows: Sequence[Sequence[int]],
     progress: Progress = lambda step: None,
 ) -> Divergence:
@@ -137,8 +137,9 @@ def measure(
         raise InvalidInput(Problem("windows", what, "give more text, or a shorter window"))
     begun = time.monotonic()
     first = reference if isinstance(reference, Predictions) else LivePredictions(reference)
-    both = (first, LivePredictions(candidate))
-    scores, noise, worst = [], [], Worst(candidate)
+    second = candidate if isinstance(candidate, LivePredictions) else LivePredictions(candidate)
+    both = (first, second)
+    scores, noise, worst = [], [], Worst(second.model)
     noisy = noisy_windows(len(windows))
     for index, window in enumerate(windows):
         logits = [predictions.scored(window) for predictions in both]

@@ -37,7 +37,7 @@ class LivePredictions(Predictions):
     """Predictions of an open model."""
 
     def __init__(self, model: LanguageModel) -> None:
-        self._model = model
+        self.model = model
         self.vocabulary = model.vocabulary
 
     def scored(self, window: Sequence[int]) -> Floats:
@@ -46,12 +46,15 @@ class LivePredictions(Predictions):
 
     def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
         """See `Predictions.noise`."""
-        pieces = self._last(window, piece=self._model.noise_piece)
+        pieces = self._last(window, piece=self.model.noise_piece)
         return float(score(whole, pieces, following(window)).kl.mean())
 
     def _last(self, window: Sequence[int], **pieces: int) -> Floats:
         """The scored rows: the last one predicts a token that the window does not have."""
-        return self._model.last_logits(window, len(window) - len(window) // 2, **pieces)[:-1]
+        return self._logits(window, len(window) - len(window) // 2, **pieces)[:-1]
+
+    def _logits(self, ids: Sequence[int], last: int, **pieces: int) -> Floats:
+        return self.model.last_logits(ids, last, **pieces)
 
 
 def following(window: Sequence[int]) -> list[int]:

@@ -13,6 +13,7 @@ from edgeq.core.artifact import Frozen, read_record
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.measure import arrays
 from edgeq.measure.predictions import Floats, Predictions
+from edgeq.recipe.windows import drawn
 
 RECORD_FILE = "reference.json"
 ANSWERS_FILE = "answers.npy"
@@ -84,13 +85,17 @@ def recorded_windows(folder: Path) -> Iterator[list[int]]:
             yield np.asarray(array).tolist()
 
 
-def require_same_windows(windows: Sequence[Sequence[int]], folder: Path, where: str) -> None:
-    """Raise InvalidInput if a candidate tokenizes the evaluation text differently."""
+def same_windows(windows: Sequence[list[int]], folder: Path, where: str) -> list[list[int]]:
+    """Those of a candidate's windows that are recorded, which may be a draw of all.
+
+    Raises InvalidInput if the candidate tokenizes the evaluation text differently.
+    """
     recorded = list(recorded_windows(folder))
-    if recorded == [list(window) for window in windows]:
-        return
+    windows = drawn(windows, len(recorded))
+    if windows == recorded:
+        return recorded
     pairs = enumerate(zip(recorded, windows, strict=False))
-    index = next((i for i, (a, b) in pairs if a != list(b)), min(len(recorded), len(windows)))
+    index = next((i for i, (a, b) in pairs if a != b), min(len(recorded), len(windows)))
     what = f"tokenizes the evaluation text differently from the original, in window {index}"
     remedy = "save the model's tokenizer again, or report it with the model's name"
     raise InvalidInput(Problem(where, what, remedy))

@@ -13,7 +13,8 @@ from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.loaded import load
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, choices, divergence, generation, memory
-from edgeq.measure.reference import RecordedPredictions, read_recorded, require_same_windows
+from edgeq.measure.predictions import LivePredictions, Predictions
+from edgeq.measure.reference import RecordedPredictions, read_recorded, same_windows
 from edgeq.measure.replies import DivergenceReply, MemoryReply, Reply, TextTimesReply, about
 from edgeq.measure.same_tokens import same_tokens
 from edgeq.places.process import Request
@@ -78,6 +79,8 @@ def judge_text(request: Request) -> Reply:
     """The quality pass: the answers to `texts` or questions if there are any, else a comparison."""
     if request.asked:
         return answer_questions(request)
+    if request.ids:
+        return answer_ids(request)
     return answer_texts(request) if request.texts else compare_text(request)
 
 
@@ -89,6 +92,16 @@ def answer_texts(request: Request) -> Reply:
     answers = (model.logits(model.tokens(text)) for text in texts)
     count = arrays.write_arrays(request.outputs, answers)
     return Reply(**about(model), inputs=f"{count} texts, {_context_words(model)}")
+
+
+def answer_ids(request: Request) -> Reply:
+    """Write the logits of the last tokens of `ids`, float32 (tokens, vocabulary), to a file."""
+    model = _load(request.artifact, request, len(request.ids))
+    assert request.outputs is not None
+    pieces = {"piece": request.piece} if request.piece else {}
+    logits = model.last_logits(request.ids, request.last, **pieces)
+    arrays.write_arrays(request.outputs, [logits])
+    return Reply(**about(model), inputs=f"{len(request.ids)} tokens, {_context_words(model)}")
 
 
 def answer_questions(request: Request) -> Reply:
@@ -105,26 +118,37 @@ def compare_text(request: Request) -> DivergenceReply:
 
     On windows of the workload.
     """
+    model = load_text_model(request)
+    found, inputs = compared(request, model, lambda live, _: LivePredictions(live))
+    return DivergenceReply(**about(model), divergence=found, inputs=inputs)
+
+
+def compared(
+    request: Request,
+    model: LanguageModel,
+    predict: Callable[[LanguageModel, Path], LivePredictions],
+) -> tuple[divergence.Divergence, str]:
+    """The divergence that `compare_text` replies, and its inputs in words.
+
+    model: the artifact, opened. predict: the predictions of an open model, by its path.
+    """
     size = _workload(request).window
     corpus, reference = request.corpus, request.reference
     assert corpus is not None and reference is not None
-    model = _load(request.artifact, request, size)
     recorded = read_recorded(reference)
+    first: Predictions
     if recorded is None:
         live = _load(reference, request, size)
         paths = (reference, request.artifact)
-        first, ids = same_tokens((live, model), paths, read_corpus(corpus))
-        windows = split(ids, size, first, str(corpus), request.samples)
-        found = divergence.measure(live, model, windows)
+        begin, ids = same_tokens((live, model), paths, read_corpus(corpus))
+        windows = split(ids, size, begin, str(corpus), request.samples)
+        first = predict(live, reference)
     else:
-        windows = corpus_windows(model.tokens, corpus, request.samples, size)
-        require_same_windows(windows, reference, model.name)
-        found = divergence.measure(RecordedPredictions(reference, recorded), model, windows)
-    return DivergenceReply(
-        **about(model),
-        divergence=found,
-        inputs=f"{len(windows)} windows of {size} tokens, {_context_words(model)}",
-    )
+        every = corpus_windows(model.tokens, corpus, request.samples, size)
+        windows = same_windows(every, reference, model.name)
+        first = RecordedPredictions(reference, recorded)
+    found = divergence.measure(first, predict(model, request.artifact), windows)
+    return found, f"{len(windows)} windows of {size} tokens, {_context_words(model)}"
 
 
 def check_corpus(
@@ -152,6 +176,11 @@ def corpus_windows(
 def tokenizer_of(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:
     """A function from text, and whether special tokens are wanted, to token ids."""
     return file_format(artifact.format).tokenize_with(directory)
+
+
+def load_text_model(request: Request) -> LanguageModel:
+    """The artifact, opened for windows of the workload."""
+    return _load(request.artifact, request, _workload(request).window)
 
 
 def _workload(request: Request) -> Workload:

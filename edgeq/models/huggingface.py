@@ -253,7 +253,7 @@ def unstacked(
 
 def _expert_parts(tensors: Mapping[str, TensorFacts], family: Family) -> dict[str, ExpertPart]:
     shapes = {name: facts.shape for name, facts in tensors.items()}
-    return expert_parts(shapes, family.joined_experts)
+    return expert_parts(shapes, family.joined_experts, family.experts_by_rows)
 
 
 def _refuse_code(path: Path, config: Mapping[str, Any], where: str) -> None:

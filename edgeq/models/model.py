@@ -13,6 +13,7 @@ from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TEXT_GENERATION, task_of
 from edgeq.models.architectures import Decoder, decoder_of
+from edgeq.models.architectures.wrappers import TEXT
 from edgeq.models.encoder import check_encoder, is_unused
 from edgeq.models.huggingface import ModelDirectory, TextFiles, read_directory
 from edgeq.models.image_directory import ImageDirectory
@@ -141,7 +142,8 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
     except EdgeqError:
         elsewhere = {}  # a plan needs only the configuration
     directory = read_directory(located.path, where, elsewhere)
-    check_task(directory.config, directory.tensors, TEXT_GENERATION, where, has_modules=False)
+    if TEXT not in directory.config:  # else of text and images, in a family that is not known
+        check_task(directory.config, directory.tensors, TEXT_GENERATION, where, has_modules=False)
     decoder = decoder_of(directory.config, where)
     _check_heads(decoder, where)
     end_tokens(located.path, directory.config, where)

@@ -10,23 +10,35 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.architectures.experts import of_all_experts, of_expert
+from edgeq.quantize.number_formats import Floats
 
 
 @dataclass(frozen=True)
 class ExpertPart:
     """Where the weight of an expert lies in one of all experts, (experts, columns, rows), or a bias
-    in (experts, rows): every `step`-th row from `first`.
+    in (experts, rows): every `parts`-th row from `part`.
+
+    by_rows: it lies in (experts, rows, columns) instead, and its rows are together.
     """
 
     whole: str
     expert: int
-    first: int
-    step: int
+    part: int
+    parts: int
+    by_rows: bool = False
 
     def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
         """Outputs first."""
-        *columns, rows = whole[1:]
-        return (rows // self.step, *columns)
+        rows, *columns = whole[1:] if self.by_rows else whole[:0:-1]
+        return (rows // self.parts, *columns)
+
+    def cut(self, expert: Floats) -> Floats:
+        """Its rows of all that the expert has in `whole`, outputs first."""
+        if not self.by_rows:
+            return expert.T[self.part :: self.parts]
+        rows = len(expert) // self.parts
+        return expert[self.part * rows : (self.part + 1) * rows]
 
 
 _TABLE, _HEAD, _BODY = "embed_tokens.weight", "lm_head.weight", "model."
@@ -57,26 +69,32 @@ def decoder_names(stored: Iterable[str], where: str) -> dict[str, str]:
 def stacked_names(
     names: Iterable[str], kinds: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
-    """The weights that are stacked in others, by the others' names; kinds: by their endings."""
-    return {
-        name: tuple(name.removesuffix(ending) + part for part in parts)
-        for name in names
-        for ending, parts in kinds.items()
-        if name.endswith(f".{ending}")
-    }
+    """The weights that are stacked in others, by the others' names; kinds: by their endings, which
+    are without the number of an expert.
+    """
+    found = {}
+    for name in names:
+        whole, *number = of_all_experts(name) or (name,)
+        for ending, parts in kinds.items():
+            if whole.endswith(f".{ending}"):
+                own = (whole.removesuffix(ending) + part for part in parts)
+                found[name] = tuple(of_expert(part, *number) if number else part for part in own)
+    return found
 
 
 def expert_parts(
-    shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, tuple[str, ...]]
+    shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, tuple[str, ...]], by_rows: bool
 ) -> dict[str, ExpertPart]:
-    """Where each expert's weights lie in those of all; kinds: as `Family.joined_experts`."""
+    """Where each expert's weights lie in those of all; kinds, by_rows: as in `Family`."""
     return {
-        f"{name.rpartition('.')[0]}.{expert}.{part}": ExpertPart(name, expert, first, len(parts))
+        f"{name.rpartition('.')[0]}.{expert}.{part}": ExpertPart(
+            name, expert, place, len(parts), by_rows
+        )
         for name, shape in shapes.items()
         for ending, parts in kinds.items()
         if name.endswith(f".{ending}")
         for expert in range(shape[0])
-        for first, part in enumerate(parts)
+        for place, part in enumerate(parts)
     }
 
 

@@ -113,6 +113,8 @@ def reason(error: Exception) -> str:
     """What onnxruntime says in an error: one line, without its codes."""
     words = " ".join(str(error).split())
     words = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", words)
+    words = re.sub(r"^Load model from .*? failed: ?", "", words)
+    words = re.sub(r"^Exception during initialization: (/\S+:\d+ .*? was false\. ?)?", "", words)
     words = re.sub(r"^Non-zero status code returned while running", "it stops while running", words)
     return re.sub(r"Status Message: (/\S+:\d+ .*?\) )?", "", words)[:_LONGEST_REASON]
 

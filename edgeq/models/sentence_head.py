@@ -25,7 +25,20 @@ _OLDER_KEYS: dict[str, Pooling] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-Activation = Literal["Identity", "Tanh", "ReLU", "Sigmoid"]
+Activation = Literal[
+    "Identity",
+    "Tanh",
+    "ReLU",
+    "Sigmoid",
+    "GELU",
+    "SiLU",
+    "LeakyReLU",
+    "ELU",
+    "SELU",
+    "Softplus",
+    "Softsign",
+]
+"""torch.nn's functions, each with its default settings."""
 _ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 _SETTINGS = "config_sentence_transformers.json"
@@ -47,18 +60,33 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class LayerNorm:
+    """A layer norm after the pooling. name: as for `Dense`."""
+
+    name: str
+    file: Path
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """To unit length."""
+
+
+Layer = Dense | LayerNorm | Normalize
+
+
+@dataclass(frozen=True)
 class SentenceHead:
     """The steps from token vectors to a sentence embedding, in this order.
 
-    normalize: to unit length. truncate: dimensions kept of a vector, None for all; the rest is not
-    normalized again. prompts: by name; default_prompt: for texts without another one. lower_case:
-    before the tokenizer's own normalization. longest: maximum tokens of a text, including special
-    ones, None if only the tokenizer limits them. files: the files read for this.
+    poolings: their vectors are joined. truncate: dimensions kept of a vector, None for all; the
+    rest is not normalized again. prompts: by name; default_prompt: for texts without another one.
+    lower_case: before the tokenizer's own normalization. longest: maximum tokens of a text,
+    including special ones, None if only the tokenizer limits them. files: the files read for this.
     """
 
-    pooling: Pooling = "mean"
-    normalize: bool = False
-    dense: tuple[Dense, ...] = ()
+    poolings: tuple[Pooling, ...] = ("mean",)
+    layers: tuple[Layer, ...] = ()
     truncate: int | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
@@ -68,13 +96,24 @@ class SentenceHead:
     files: tuple[Path, ...] = ()
 
     @property
+    def pooling(self) -> str:
+        """The names of its poolings."""
+        return ", ".join(self.poolings)
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have unit length before they are truncated."""
+        return self.layers[-1:] == (Normalize(),)
+
+    @property
     def default_text(self) -> str:
         """The default prefix of a text."""
         return self.prompts.get(self.default_prompt or "", "")
 
     def width(self, hidden: int) -> int:
         """Dimension of a sentence embedding, for token vectors of `hidden`."""
-        wide = self.dense[-1].wide if self.dense else hidden
+        joined = hidden * len(self.poolings)
+        wide = next((x.wide for x in reversed(self.layers) if isinstance(x, Dense)), joined)
         return min(wide, self.truncate or wide)
 
 
@@ -85,24 +124,15 @@ def read_head(path: Path, where: str) -> SentenceHead:
     """
     if not (path / "modules.json").is_file():
         return SentenceHead()
-    modules = _modules(path, where)
-    pooling_folder = modules.get("Pooling", "") or "1_Pooling"
-    pooling_file = path / pooling_folder / "config.json"
-    if "Pooling" not in modules:
-        raise _unsupported(path, where, "no Pooling")
-    dense = tuple(
-        _dense(path, folder, where)
-        for kind, folder in modules.items()
-        if kind.partition(":")[0] == "Dense"
-    )
+    pooling, layers = _modules(path, where)
     limits = next((path / name for name in _LIMITS if (path / name).is_file()), path / _LIMITS[0])
     longest, lower_case = _limits(limits, where)
-    files = [path / "modules.json", pooling_file, limits, path / _SETTINGS]
-    files += [file for each in dense for file in (each.file, each.file.with_name("config.json"))]
+    weights = [each.file for each in layers if not isinstance(each, Normalize)]
+    files = [path / "modules.json", pooling, limits, path / _SETTINGS]
+    files += [file for each in weights for file in (each, each.with_name("config.json"))]
     return SentenceHead(
-        pooling=_pooling(pooling_file, where),
-        normalize="Normalize" in modules,
-        dense=dense,
+        poolings=_poolings(pooling, where),
+        layers=layers,
         lower_case=lower_case,
         longest=longest,
         files=tuple(file for file in files if file.is_file()),
@@ -110,31 +140,38 @@ def read_head(path: Path, where: str) -> SentenceHead:
     )
 
 
-def _modules(path: Path, where: str) -> dict[str, str]:
-    """The folder of each module, by kind; several Dense ones are `Dense:1` and so on."""
+def _modules(path: Path, where: str) -> tuple[Path, tuple[Layer, ...]]:
+    """The settings of the pooling, and the layers behind it."""
     file = path / "modules.json"
-    found: dict[str, str] = {}
+    before: list[str] = []
+    pooling, layers = path, list[Layer]()
     for module in read_json(file, where, list):
         if not isinstance(module, dict) or not isinstance(module.get("type"), str):
             raise damaged(file, "it is not a list of modules")
-        kind = module["type"].rsplit(".", 1)[-1]
+        kind, folder = module["type"].rsplit(".", 1)[-1], str(module.get("path") or "")
         if not module["type"].startswith("sentence_transformers."):
             raise _unsupported(path, where, f"{module['type']}, custom Python code")
-        if kind == "Dropout":
-            continue  # it acts in training alone
-        if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
-            raise _unsupported(path, where, kind)
-        if kind != "Transformer" and "Transformer" not in found:
-            raise _unsupported(path, where, f"{kind} before the Transformer")
-        if kind == "Dense" and "Normalize" in found:
-            raise _unsupported(path, where, "Dense after Normalize")
-        if kind in found and kind != "Dense":
-            raise _unsupported(path, where, f"two of {kind}")
-        name = f"{kind}:{len(found)}" if kind == "Dense" else kind
-        found[name] = str(module.get("path") or "")
-    if found.get("Transformer"):
-        raise _unsupported(path, where, f"its Transformer in {found['Transformer']}")
-    return found
+        match kind, before:
+            case "Dropout", _:  # it acts in training alone
+                continue
+            case "Transformer", []:
+                if folder:
+                    raise _unsupported(path, where, f"its Transformer in {folder}")
+            case "Pooling", ["Transformer"]:
+                pooling = path / (folder or "1_Pooling") / "config.json"
+            case "Dense", ["Transformer", "Pooling", *_]:
+                layers.append(_dense(path, folder, where))
+            case "LayerNorm", ["Transformer", "Pooling", *_]:
+                layers.append(_layer_norm(path, folder, where))
+            case "Normalize", ["Transformer", "Pooling", *_]:
+                layers.append(Normalize())
+            case _:
+                after = f" after {', '.join(before)}" if before else " before the Transformer"
+                raise _unsupported(path, where, f"{kind}{after}")
+        before.append(kind)
+    if "Pooling" not in before:
+        raise _unsupported(path, where, "no Pooling")
+    return pooling, tuple(layers)
 
 
 def _unsupported(path: Path, where: str, what: str) -> InvalidInput:
@@ -142,12 +179,12 @@ def _unsupported(path: Path, where: str, what: str) -> InvalidInput:
         Problem(
             where,
             f"the sentence head of {path} has parts that edgeq does not support: {what}",
-            f"supported: one Pooling of {', '.join(POOLINGS)}, then Dense, then Normalize",
+            f"supported: Pooling of {', '.join(POOLINGS)}, then Dense, LayerNorm and Normalize",
         )
     )
 
 
-def _pooling(file: Path, where: str) -> Pooling:
+def _poolings(file: Path, where: str) -> tuple[Pooling, ...]:
     settings = Settings(read_json(file, where), where, f"{file.parent.name}/{file.name}")
     # dimension of the token vectors
     settings.ignore(["word_embedding_dimension", "embedding_dimension"])
@@ -157,29 +194,42 @@ def _pooling(file: Path, where: str) -> Pooling:
     problems = [*settings.unsupported({"include_prompt": (True,)}), *settings.unread()]
     if problems:
         raise InvalidInput(problems)
-    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in POOLINGS:
+    if not isinstance(modes, list) or not modes or any(mode not in POOLINGS for mode in modes):
         shown = ", ".join(map(str, modes)) if isinstance(modes, list) else str(modes)
-        raise _unsupported(file.parent.parent, where, f"the pooling {shown}")
-    mode: Pooling = modes[0]
-    return mode
+        raise _unsupported(file.parent.parent, where, f"the pooling {shown or 'of no kind'}")
+    return tuple(modes)
 
 
 def _dense(path: Path, folder: str, where: str) -> Dense:
     settings = Settings(read_json(path / folder / "config.json", where), where, f"{folder}/config")
     wide, bias = settings.whole("out_features"), settings.flag("bias", True)
     settings.whole("in_features")
-    activation = str(settings.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
+    stated = str(settings.get("activation_function", "torch.nn.Tanh"))
     inside = {"module_input_name": ("sentence_embedding",)}
     inside["module_output_name"] = ("sentence_embedding",)
     problems = [*settings.unsupported(inside), *settings.unread()]
     if problems:
         raise InvalidInput(problems)
-    known = next((name for name in _ACTIVATIONS if name == activation), None)
-    if known is None:
-        raise _unsupported(path, where, f"Dense with {activation}")
+    package, _, name = stated.rpartition(".")
+    activation = next((known for known in _ACTIVATIONS if known == name), None)
+    if activation is None or not f"{package}.".startswith("torch."):
+        raise _unsupported(path, where, f"Dense with {stated}")
+    return Dense(folder, _weights(path, folder, where, "Dense"), wide, bias, activation)
+
+
+def _layer_norm(path: Path, folder: str, where: str) -> LayerNorm:
+    settings = Settings(read_json(path / folder / "config.json", where), where, f"{folder}/config")
+    settings.whole("dimension")
+    problems = [*settings.unread()]
+    if problems:
+        raise InvalidInput(problems)
+    return LayerNorm(folder, _weights(path, folder, where, "LayerNorm"))
+
+
+def _weights(path: Path, folder: str, where: str, kind: str) -> Path:
     if not (path / folder / WEIGHTS).is_file():
-        raise _unsupported(path, where, f"Dense without {folder}/{WEIGHTS}")
-    return Dense(folder, path / folder / WEIGHTS, wide, bias, known)
+        raise _unsupported(path, where, f"{kind} without {folder}/{WEIGHTS}")
+    return path / folder / WEIGHTS
 
 
 def _limits(file: Path, where: str) -> tuple[int | None, bool]:

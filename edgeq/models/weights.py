@@ -138,7 +138,7 @@ class Weights:
         key, kept = (part.whole, part.expert), self._expert
         if kept is None or kept[0] != key:
             kept = self._expert = key, self.rows(part.whole, part.expert, part.expert + 1)[0]
-        return kept[1].T[part.first :: part.step]
+        return part.cut(kept[1])
 
     def read(self, name: str) -> Floats:
         """The whole tensor as float32."""

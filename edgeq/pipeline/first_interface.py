@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LABELS_FILE = "labels.txt"
 _USUAL_SIDE = 224
+_PIXELS = "pixel_values"
+"""transformers' name for an image, of which exporters leave even the number of colours open."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,8 @@ def _next_to(path: Path, name: str) -> Path | None:
 def _of_shape(path: Path, inputs: list[ValueInfo]) -> ImageSettings:
     """The size, layout and channels of the only input."""
     shape = inputs[0].shape if len(inputs) == 1 else ()
+    if inputs[0].name == _PIXELS and len(shape) == 4:
+        shape = (shape[0], 3, *shape[2:])
     for layout, channels in (("NCHW", 1), ("NHWC", 3)):
         if len(shape) == 4 and shape[channels] in (1, 3):
             sides = [side for axis, side in enumerate(shape) if axis not in (0, channels)]

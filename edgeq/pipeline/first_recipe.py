@@ -27,13 +27,14 @@ from edgeq.core.tasks import (
     Task,
     task_of,
 )
+from edgeq.core.tasks.task import exporting
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
 from edgeq.models.architectures import Decoder
-from edgeq.models.architectures.wrappers import text_part
+from edgeq.models.architectures.wrappers import TEXT
 from edgeq.models.huggingface import licence_of
 from edgeq.models.image_processor import PROCESSOR_FILE
 from edgeq.models.jsonfile import read_optional
@@ -252,7 +253,7 @@ def stated_by_files(located: Located, model: str) -> Task:
         detects = is_stated_detector(located.path)
         return stated_task(located.path) or (OBJECT_DETECTION if detects else TENSOR)
     config = read_optional(located.path / "config.json")
-    if text_part(config, model) != config:
+    if TEXT in config:
         return TEXT_GENERATION
     stated: Any = config.get("architectures") or []
     names = ", ".join(map(str, stated if isinstance(stated, list) else [stated]))
@@ -263,10 +264,7 @@ def stated_by_files(located: Located, model: str) -> Task:
         what, remedy = "its config.json names no architecture", f"add --task {' or '.join(TASKS)}"
     else:
         what = f"edgeq knows no task of a {names}"
-        remedy = (
-            f"export it: optimum-cli export onnx --model {located.path} EXPORTED; "
-            "then: edgeq new EXPORTED/model.onnx"
-        )
+        remedy = f"{exporting(located.path)}; then: edgeq new EXPORTED/model.onnx"
     raise InvalidInput(Problem(model, what, remedy))
 
 

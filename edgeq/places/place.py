@@ -40,7 +40,8 @@ class Place(ABC):
     it, `emulated` if another stands in. passes: those with a meaningful result there. most_samples:
     how much of an evaluation set is feasible there; None for all. slowdown: how many times as long
     as here it takes, roughly. runs_own_worker: whether replies come from a process of this machine;
-    any other may reply with anything.
+    any other may reply with anything. compares: whether a language model can be compared there with
+    its reference; else it only gives the logits of `Request.ids`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Place(ABC):
     most_samples: int | None = None
     slowdown = 1.0
     runs_own_worker = True
+    compares = True
 
     @property
     def reach(self) -> str:

@@ -39,7 +39,8 @@ class Request(Frozen):
     For a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
     `corpus`; or, for `texts`, the logits of every position, written to `outputs`; or, for `asked`,
-    the log-likelihoods of the choices of each question, written there. limits: time
+    the log-likelihoods of the choices of each question, written there; or, for `ids`, the logits of
+    the `last` of these tokens, None for all, run `piece` at a time. limits: time
     budgets by key (p50, p90, first_token in seconds; prompt, generation in tokens per second), for
     which the latency pass makes as many runs as a decision needs. `compute_units` are those of a
     Core ML package, as in `edgeq.load`.
@@ -59,6 +60,9 @@ class Request(Frozen):
     reference: Path | None = None
     corpus: Path | None = None
     asked: tuple[tuple[Continuation, ...], ...] = ()
+    ids: tuple[int, ...] = ()
+    last: int | None = None
+    piece: int | None = None
     compute_units: ComputeUnits | None = None
     limits: dict[str, float] = Field(default_factory=dict)
 

@@ -17,8 +17,8 @@ from edgeq.quantize.spec import Intent
 SMALLEST_WEIGHT = 4096
 TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 """The reason for weights that are too small to quantize."""
-_ROUTER = ".mlp.gate.weight"
-_CHOOSES = "it chooses experts, which errors would change"
+_ROUTERS = (".mlp.gate.weight", ".mlp.shared_expert_gate.weight")
+_CHOOSES = "it chooses or weighs experts, which errors would change"
 # Of a layer's short convolution: a few columns, which no kernel for codes reads.
 _TAPS = (".conv.conv.weight", ".linear_attn.conv1d.weight")
 _FEW = "a convolution over a few positions"
@@ -74,7 +74,7 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
         size *= length
     if len(shape) < 2 or size < SMALLEST_WEIGHT:
         return Decision(None, TOO_SMALL)
-    if name.endswith(_ROUTER):
+    if name.endswith(_ROUTERS):
         return Decision(None, _CHOOSES)
     if name.endswith(_TAPS):
         return Decision(None, _FEW)

@@ -31,8 +31,11 @@ def split(
     if first is not None:
         for window in windows:
             window[0] = first
-    if count is None:
-        return windows
+    return windows if count is None else drawn(windows, count)
+
+
+def drawn(windows: Sequence[list[int]], count: int) -> list[list[int]]:
+    """`count` of the windows, from all over the text: the same ones on every machine."""
     chosen = sorted(sorted(range(len(windows)), key=_draw)[:count])
     return [windows[index] for index in chosen]
 

@@ -377,6 +377,35 @@ def test_masks_of_infinity_and_equal_layers(tmp_path: Path) -> None:
     assert (found.status, found.compared) == ("same", len(kinds))
 
 
+def test_operators_on_no_values_are_left_out(tmp_path: Path) -> None:
+    """As those of an expert that no token chose."""
+    tables = {
+        "w": np.ones((WIDTH, WIDTH), np.float32),
+        "zeros": np.zeros(WIDTH, np.float32),
+        "axis": np.array([0]),
+    }
+    nodes = [
+        helper.make_node("Mul", ["features", "zeros"], ["nothing"]),
+        helper.make_node("ReduceMax", ["nothing"], ["chosen"], axes=[1], keepdims=0),
+        helper.make_node("NonZero", ["chosen"], ["found"]),
+        helper.make_node("Squeeze", ["found", "axis"], ["rows"]),
+        helper.make_node("Gather", ["features", "rows"], ["own"]),
+        helper.make_node("MatMul", ["own", "w"], ["fed"]),
+        helper.make_node("ReduceSum", ["fed", "axis"], ["sum"]),
+        helper.make_node("Add", ["features", "sum"], ["y"]),
+    ]
+    inputs = (ValueInfo(name="features", dtype="float32", shape=(WIDTH, WIDTH)),)
+    outputs = (ValueInfo(name="y", dtype="float32", shape=(WIDTH, WIDTH)),)
+    directory = tmp_path / "artifact"
+    directory.mkdir()
+    samples._save_model(directory, nodes, inputs, outputs, tables)
+    samples._save_artifact(directory, "onnx", inputs, outputs, tables, {"task": "tensor"})
+    artifact = read_artifact(directory)
+    probe = make_probe(directory, artifact, graph_feeds(directory, artifact))
+    assert [operator.kind for operator in probe.operators] == ["Mul", "ReduceMax", "Add"]
+    assert all(array.size for feed in probe.feeds for array in feed.values())
+
+
 def test_more_values_take_fewer_samples_and_too_many_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

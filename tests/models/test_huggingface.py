@@ -143,7 +143,7 @@ def test_sentence_heads(tmp_path: Path, pooling: Any, normalize: bool) -> None:
 
 def test_without_modules_the_head_is_the_mean_alone(tmp_path: Path) -> None:
     """As sentence-transformers makes one of a directory that is not its own."""
-    assert read(directory(tmp_path)).head == SentenceHead("mean", normalize=False)
+    assert read(directory(tmp_path)).head == SentenceHead(("mean",))
 
 
 @pytest.mark.parametrize("module", ["CNN", "LSTM", "WeightedLayerPooling", "Asym"])
@@ -163,6 +163,8 @@ def test_other_modules_are_refused_by_name(tmp_path: Path, module: str) -> None:
         ({"pooling_mode": ["weightedmean"]}, "weightedmean"),
         ({"pooling_mode_lasttoken": True}, "lasttoken"),
         ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cls, mean"),
+        ({"pooling_mode": ["mean", "max"]}, "mean, max"),
     ],
 )
 def test_poolings_are_named_in_old_and_new_words(
@@ -177,9 +179,9 @@ def test_poolings_are_named_in_old_and_new_words(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cls, mean"),
-        ({"pooling_mode": ["mean", "max"]}, "mean, max"),
         ({"pooling_mode": "median"}, "median"),
+        ({"pooling_mode": ["mean", "median"]}, "mean, median"),
+        ({"pooling_mode": []}, "of no kind"),
         ({"pooling_mode": "mean", "include_prompt": False}, "include_prompt"),
         ({"pooling_mode": "mean", "pooling_mode_new": True}, "pooling_mode_new"),
     ],

@@ -15,10 +15,12 @@ pytest.importorskip("transformers", reason="the build side is not installed")
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
+from edgeq.core.tasks import TEXT_GENERATION
 from edgeq.estimate.sizes import sizes_of_config
 from edgeq.formats.gguf.decide import GgufDecision
 from edgeq.formats.gguf.hyperparameters import decoder_hyperparameters
@@ -26,9 +28,11 @@ from edgeq.formats.gguf.names import gguf_name, hugging_face_name
 from edgeq.formats.gguf.write import planned_bytes, write_gguf_model
 from edgeq.formats.onnx.write import write_codes
 from edgeq.models.architectures import decoder_of
+from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
+from edgeq.models.original.network import open_network
 from edgeq.quantize.ggml.types import TYPES
 from tests.support import qwen35
 from tests.support.decoder_artifacts import decide_on, float_graph, nearest_codes
@@ -38,11 +42,15 @@ WRONG = 2e-4  # of logits up to 6; transformers' two ways to compute the rule di
 Made = tuple[Path, np.ndarray, np.ndarray]
 
 
-@pytest.fixture(scope="module", params=[2, 6], ids=["equal heads", "shared keys"])
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"value_heads": 6}, {"value_heads": 4, "layers": 4, "experts": True}],
+    ids=["equal heads", "shared keys", "experts"],
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A model, a text, and the network's logits for it."""
     folder = tmp_path_factory.mktemp("qwen35") / "model"
-    path, network = qwen35.make(folder, value_heads=request.param)
+    path, network = qwen35.make(folder, **request.param)
     ids = np.random.default_rng(0).integers(3, 700, 150)
     with torch.no_grad():
         return path, ids, network(torch.from_numpy(ids)[None], use_cache=False).logits[0].numpy()
@@ -149,9 +157,19 @@ def test_codes_in_blocks_that_heads_do_not_fill_are_refused(tmp_path: Path) -> N
         planned_bytes(directory, decisions, mix="Q4_K_M")
 
 
+def test_a_library_that_is_too_old_is_named(made: Made) -> None:
+    if "qwen3_5_text" in transformers.CONFIG_MAPPING:
+        pytest.skip("this transformers knows it")
+    with pytest.raises(InvalidInput, match=r"transformers [\d.]+ does not know .*qwen3_5"):
+        open_network(read_directory(made[0], "x"), TEXT_GENERATION)
+
+
 def test_names_turn_back(made: Made) -> None:
-    for name in read_directory(made[0], "x").tensors:
-        assert hugging_face_name("qwen3_5_text", gguf_name("qwen3_5_text", name)) == name
+    directory = read_directory(made[0], "x")
+    family = directory.config["model_type"]
+    for name in directory.tensors:
+        shared = of_all_experts(name)
+        assert hugging_face_name(family, gguf_name(family, name)) == (shared[0] if shared else name)
 
 
 def test_weights_of_images_and_of_further_layers_are_left_out(made: Made, tmp_path: Path) -> None:
@@ -169,8 +187,8 @@ def test_weights_of_images_and_of_further_layers_are_left_out(made: Made, tmp_pa
     assert found.config == wanted.config
 
 
-def published(**changes: Any) -> dict[str, Any]:
-    """The settings of Qwen3.5-0.8B."""
+def published(experts: bool = False, **changes: Any) -> dict[str, Any]:
+    """The settings of Qwen3.5-0.8B, or of Qwen3.5-35B-A3B, with keys that Qwen3.6 added."""
     every_fourth = ["linear_attention"] * 3 + ["full_attention"]
     text = {
         **{"attention_bias": False, "attn_output_gate": True, "full_attention_interval": 4},
@@ -182,13 +200,27 @@ def published(**changes: Any) -> dict[str, Any]:
         **{"mtp_num_hidden_layers": 1, "mtp_use_dedicated_embeddings": False},
         **{"num_attention_heads": 8, "num_hidden_layers": 24, "num_key_value_heads": 2},
         **{"rms_norm_eps": 1e-6, "tie_word_embeddings": True, "vocab_size": 248320},
+        **{"output_gate_type": "swish", "partial_rotary_factor": 0.25, "pad_token_id": None},
         "rope_parameters": {
             **{"mrope_interleaved": True, "mrope_section": [11, 11, 10], "rope_theta": 1e7},
             **{"partial_rotary_factor": 0.25, "rope_type": "default"},
         },
     }
-    outer = {"image_token_id": 248056, "video_token_id": 248057, "vision_config": {"depth": 12}}
-    return {"model_type": "qwen3_5", "text_config": {**text, **changes}, **outer}
+    if experts:
+        text |= {
+            **{"model_type": "qwen3_5_moe_text", "hidden_size": 2048, "num_hidden_layers": 40},
+            **{"layer_types": every_fourth * 10, "linear_num_value_heads": 32},
+            **{"moe_intermediate_size": 512, "num_attention_heads": 16, "num_experts": 256},
+            **{"num_experts_per_tok": 8, "output_router_logits": False},
+            **{"router_aux_loss_coef": 0.001, "shared_expert_intermediate_size": 512},
+            "tie_word_embeddings": False,
+        }
+        del text["intermediate_size"]
+    outer = {
+        **{"model_type": "qwen3_5_moe" if experts else "qwen3_5", "vision_config": {"depth": 12}},
+        **{"image_token_id": 248056, "video_token_id": 248057, "language_model_only": False},
+    }
+    return {**outer, "text_config": {**text, **changes}}
 
 
 def test_sizes_of_a_published_model() -> None:
@@ -197,6 +229,26 @@ def test_sizes_of_a_published_model() -> None:
     # Six layers of 24 keep keys and values; each other a matrix for every head.
     assert sizes.cache_bytes(1000, 2) - sizes.state == 6 * 2 * 2 * 256 * 2 * 1000
     assert sizes.state == 18 * 4 * (16 * 128 * 128 + 3 * 6144)
+
+
+def test_sizes_of_a_published_model_with_experts() -> None:
+    sizes = sizes_of_config(published(experts=True), "config.json")
+    assert sizes.parameters == 34_660_610_688
+    assert 2.9e9 < sizes.active_parameters < 3.5e9
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("invented", 1),
+        ("num_experts_per_tok", 257),
+        ("norm_topk_prob", False),
+        ("output_gate_type", "sigmoid"),
+    ],
+)
+def test_what_its_experts_do_not_compute_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match=key):
+        sizes_of_config(published(experts=True, **{key: value}), "config.json")
 
 
 @pytest.mark.parametrize(

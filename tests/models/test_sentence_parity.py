@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ import pytest
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 pytest.importorskip("optimum", reason="the build side is not installed")
 
+import onnx_ir as ir
+import onnxruntime
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
@@ -36,7 +38,10 @@ from edgeq.core.errors import InvalidInput
 from edgeq.formats.onnx.write import copy_float
 from edgeq.formats.written import copy_tokenizer, text_settings
 from edgeq.models.graphs.float_onnx import export_encoder
+from edgeq.models.graphs.pooling import add_head
 from edgeq.models.huggingface import read_directory
+from edgeq.models.original.head import apply_head
+from edgeq.models.sentence_head import Activation, Dense, SentenceHead
 from tests.support import tiny_bert
 
 WIDTH = 32
@@ -97,9 +102,17 @@ def built(directory: Path, folder: Path) -> edgeq.Model:
     return edgeq.load(target)
 
 
-def dense(width: int, activation: Any, **settings: Any) -> Any:
+def dense(width: int, activation: Any, given: int = WIDTH, **settings: Any) -> Any:
     torch.manual_seed(1)
-    return modules.Dense(WIDTH, width, activation_function=activation, **settings)
+    return modules.Dense(given, width, activation_function=activation, **settings)
+
+
+def layer_norm(width: int) -> Any:
+    torch.manual_seed(2)
+    module = modules.LayerNorm(width)
+    torch.nn.init.normal_(module.norm.weight)
+    torch.nn.init.normal_(module.norm.bias)
+    return module
 
 
 def ids(directory: Path) -> list[list[int]]:
@@ -125,6 +138,14 @@ HEADS: dict[str, Callable[[], dict[str, Any]]] = {
         "truncate_dim": 16,
     },
     "mean_sqrt_len_tokens": lambda: {"text": {"max_seq_length": 7}},
+    "max mean": lambda: {
+        "behind": [
+            modules.Normalize(),
+            layer_norm(2 * WIDTH),
+            dense(24, torch.nn.GELU(), 2 * WIDTH),
+        ],
+    },
+    "lasttoken cls weightedmean": lambda: {"behind": [modules.Normalize()], "prompts": PROMPTS},
 }
 
 
@@ -132,7 +153,8 @@ HEADS: dict[str, Callable[[], dict[str, Any]]] = {
 def test_vectors_are_those_of_the_library(network: Path, tmp_path: Path, pooling: str) -> None:
     head = HEADS[pooling]()
     behind, text = head.pop("behind", []), head.pop("text", {})
-    directory = save(network, tmp_path / "model", pooling, *behind, text=text, **head)
+    names = tuple(pooling.split())
+    directory = save(network, tmp_path / "model", names, *behind, text=text, **head)
     library = SentenceTransformer(str(directory), device="cpu")
     assert library.truncate_dim == head.get("truncate_dim")
     model = built(directory, tmp_path)
@@ -146,14 +168,46 @@ def test_vectors_are_those_of_the_library(network: Path, tmp_path: Path, pooling
         np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
+class ReLU(torch.nn.Module):
+    """Not torch's: without trust the library takes the hyperbolic tangent instead."""
+
+
+@pytest.mark.parametrize("name", get_args(Activation))
+def test_an_activation_is_torch_s(name: Activation, tmp_path: Path) -> None:
+    """In the graph and in the second implementation, on values large and small."""
+    layer = dense(WIDTH, getattr(torch.nn, name)())
+    layer.save(str(tmp_path))
+    values = torch.linspace(-30, 30, 8 * WIDTH).reshape(8, WIDTH)
+    wanted = layer({"sentence_embedding": values})["sentence_embedding"].detach().numpy()
+    step = Dense("dense", tmp_path / "model.safetensors", WIDTH, bias=True, activation=name)
+    head = SentenceHead(("cls",), (step,))
+    tokens, mask = values.numpy()[:, None], np.ones((8, 1), np.int64)
+    for found in (apply_head(tokens, mask, head), in_graph(tokens, mask, head)):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def in_graph(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
+    names = {"tokens": ir.DataType.FLOAT, "attention_mask": ir.DataType.INT64}
+    given = [
+        ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(array.shape))
+        for (name, kind), array in zip(names.items(), (tokens, mask), strict=True)
+    ]
+    same = ir.node("Identity", [given[0]])
+    graph = ir.Graph(given, same.outputs, nodes=[same], opset_imports={"": 17})
+    model = ir.Model(graph, ir_version=9)
+    add_head(model, head, tokens.shape[-1])
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    (found,) = session.run(None, dict(zip(names, (tokens, mask), strict=True)))
+    return np.asarray(found)
+
+
 REFUSED: dict[str, tuple[Callable[[], list[Any]], str]] = {
-    "two poolings": (lambda: [modules.Pooling(WIDTH, ("mean", "max"))], "mean, max"),
     "prompt left out": (lambda: [modules.Pooling(WIDTH, "mean", include_prompt=False)], "prompt"),
-    "layer norm": (lambda: [modules.Pooling(WIDTH), modules.LayerNorm(WIDTH)], "LayerNorm"),
-    "activation": (lambda: [modules.Pooling(WIDTH), dense(8, torch.nn.GELU())], "GELU"),
+    "activation": (lambda: [modules.Pooling(WIDTH), dense(8, torch.nn.Hardtanh())], "Hardtanh"),
+    "own code": (lambda: [modules.Pooling(WIDTH), dense(8, ReLU())], r"Dense with \S+\.ReLU"),
     "order": (
-        lambda: [modules.Pooling(WIDTH), modules.Normalize(), dense(8, torch.nn.Tanh())],
-        "Dense after Normalize",
+        lambda: [modules.Pooling(WIDTH), modules.WeightedLayerPooling(WIDTH), modules.Normalize()],
+        "WeightedLayerPooling after Transformer, Pooling",
     ),
 }
 

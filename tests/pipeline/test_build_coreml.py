@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from edgeq.core.artifact import COREML_PACKAGE
+from edgeq.core.errors import InvalidInput
 from edgeq.core.store import Store
 from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.executor.images import pixels
@@ -28,7 +29,7 @@ from edgeq.formats.text import TextEncoder
 from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.plan.plan import make_plan
-from tests.support import onnx_models, tiny_bert
+from tests.support import onnx_kinds, onnx_models, tiny_bert
 from tests.support.commands import run_edgeq, start_edgeq
 from tests.support.decoder_artifacts import WREN
 
@@ -292,3 +293,41 @@ def test_nothing_unexplained_is_said(classifier: Path) -> None:
     said = [line for line in done.stderr.splitlines() if not re.match(r" *\d+ s  \w", line)]
     assert (done.returncode, said) == (0, [])
     assert done.stdout.startswith("artifact") and "arning" not in done.stdout
+
+
+ROOTS = """\
+edgeq: 1
+name: roots
+model: {source: net.onnx, task: tensor}
+data:
+  calibration: {path: calibration.npz}
+quantize: {default: int8}
+targets:
+  - {format: coreml, devices: [iphone-15-pro]}
+"""
+
+
+def test_roots_that_a_mask_leaves_out_are_no_overflow_and_a_free_size_is_that_of_samples(
+    tmp_path: Path,
+) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
+        helper.make_node("Sqrt", ["a"], ["r"], "root"),
+        helper.make_node("Greater", ["a", "zero"], ["real"], "sign"),
+        helper.make_node("Where", ["real", "r", "zero"], ["y"], "mask"),
+    ]
+    constants = {"w": onnx_kinds.floats(64, 96), "zero": np.array(0, np.float32)}
+    inputs, outputs = [onnx_kinds.value("x", ["n", 64])], [onnx_kinds.value("y", ["n", 96])]
+    onnx.save(onnx_kinds.model(nodes, inputs, outputs, constants), tmp_path / "net.onnx")
+    samples = np.random.default_rng(0).normal(size=(3, 2, 64)).astype(np.float32)
+    np.savez(tmp_path / "calibration.npz", x=samples)
+    recipe = tiny_bert.write_recipe(tmp_path / "recipe.yaml", ROOTS)
+    with pytest.raises(InvalidInput, match="has the shape") as caught:
+        packages(recipe)
+    (problem,) = caught.value.problems
+    line = problem.remedy.removeprefix("write ")
+    assert line == "coreml: {inputs: {x: [2, 64]}}"
+    tiny_bert.write_recipe(recipe, f"{ROOTS}{line}\n")
+    found = load(packages(recipe)["int8"].path / COREML_PACKAGE).predict({"x": samples[0]})["y"]
+    (wanted,) = open_session(tmp_path / "net.onnx", threads=1).run(None, {"x": samples[0]})
+    assert cosine(found, wanted) > 0.999

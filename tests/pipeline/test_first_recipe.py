@@ -45,6 +45,18 @@ def test_a_language_models_recipe_is_planned_within_its_own_budgets(tmp_path: Pa
     assert {target.format for target in planned.recipe.targets} == {"gguf"}
 
 
+def test_a_family_of_text_and_images_that_is_not_known_is_refused_by_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    model = tmp_path / "gemma"
+    shutil.copytree(WREN, model, copy_function=shutil.copyfile)
+    names = {"model_type": "gemma4", "architectures": ["Gemma4ForConditionalGeneration"]}
+    (model / "config.json").write_text(json.dumps({**names, "text_config": {}}))
+    with pytest.raises(InvalidInput, match="no operators for heads of two widths"):
+        write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
+    assert not (tmp_path / "a.yaml").exists()
+
+
 @pytest.mark.parametrize(
     ("task", "words", "samples"),
     [
@@ -151,7 +163,15 @@ def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
         write_first_recipe(str(tmp_path / "none"), ["here"], tmp_path / "b.yaml")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"architectures": ["BertForDreaming"]}')
-    with pytest.raises(InvalidInput, match=r"BertForDreaming\n    add --task"):
+    with pytest.raises(InvalidInput, match=r"no task of a BertForDreaming\n    export it: .* --task"):
+        write_first_recipe(str(tmp_path / "model"), ["here"], tmp_path / "b.yaml")
+    (tmp_path / "model" / "config.json").write_text('{"architectures": []}')
+    with pytest.raises(InvalidInput, match=r"names no architecture\n    add --task"):
+        write_first_recipe(str(tmp_path / "model"), ["here"], tmp_path / "b.yaml")
+    # The name of a text model, and the files of one for images.
+    (tmp_path / "model" / "config.json").write_text('{"architectures": ["Dinov2Model"]}')
+    (tmp_path / "model" / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="no task of a Dinov2Model"):
         write_first_recipe(str(tmp_path / "model"), ["here"], tmp_path / "b.yaml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml", "model"]
     assert out.read_text() == "mine"
@@ -163,11 +183,23 @@ def test_every_task_has_a_first_recipe(task: Task) -> None:
     assert task.first_recipe.calibration[0] != task.first_recipe.evaluation[0]
 
 
+def _leave_open(graph: onnx.GraphProto) -> None:
+    """Name and shape of the input as transformers' exporter writes them: no size is stated."""
+    name = graph.input[0].name
+    open_sizes = ["batch_size", "num_channels", "height", "width"]
+    value = onnx.helper.make_tensor_value_info("pixel_values", onnx.TensorProto.FLOAT, open_sizes)
+    graph.input[0].CopyFrom(value)
+    for node in graph.node:
+        node.input[:] = ["pixel_values" if each == name else each for each in node.input]
+
+
 def test_an_image_classifiers_recipe_says_what_its_files_say(tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="the extra images is not installed")
     from tests.support.shapes import LABELS, save_classifier
 
-    save_classifier(tmp_path / "shapes.onnx")
+    exported = onnx.load(save_classifier(tmp_path / "shapes.onnx"))
+    _leave_open(exported.graph)
+    onnx.save(exported, tmp_path / "shapes.onnx")
     config = {
         "architectures": ["ResNetForImageClassification"],
         "id2label": {str(index): label for index, label in enumerate(LABELS)},

@@ -62,6 +62,7 @@ def test_a_kind_is_right_or_refused(name: str, variant: str, tmp_path: Path) -> 
             "norm",
             "norm_in_training",
             "recurrent",
+            "weight_read_in_two_orientations",
             "residual_with_silu",
             "hard_swish_and_numbers",
         ), error

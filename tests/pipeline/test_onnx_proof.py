@@ -240,3 +240,58 @@ def test_values_that_are_no_numbers_are_refused_by_name(tmp_path: Path, kind: st
     word = {"sequence": "the output 'y' is a sequence", "string": "the input 'x' is text"}[kind]
     with pytest.raises(InvalidInput, match=word):
         read_onnx(tmp_path / "m.onnx")
+
+
+def chosen(tmp_path: Path, kind: str) -> tuple[Path, onnx_kinds.Feed]:
+    """A model whose answers are not finite, or draw random numbers, on a sample."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], "product")]
+    nodes += {
+        "root": [helper.make_node("Sqrt", ["a"], ["y"], "root")],
+        "chance": [
+            helper.make_node("Cast", ["one"], ["true"], "truth", to=TensorProto.BOOL),
+            helper.make_node("Dropout", ["a", "half", "true"], ["y"], "dropped"),
+        ],
+    }[kind]
+    constants = {"w": onnx_kinds.floats(64, 96), "half": np.array(0.5, np.float32)}
+    x, y = onnx_kinds.value("x", [5, 64]), onnx_kinds.value("y", [5, 96])
+    made = onnx_kinds.model(nodes, [x], [y], {**constants, "one": np.array(1)})
+    onnx.save(made, tmp_path / "m.onnx")
+    (tmp_path / "float").mkdir()
+    import_onnx(tmp_path / "m.onnx", tmp_path / "float")
+    return tmp_path / "m.onnx", onnx_kinds.rows()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("root", r"its output 'y' is NaN in \d+ of 480 values"),
+        ("chance", "two runs of it on one sample give different answers"),
+    ],
+)
+def test_the_model_s_own_faults_are_not_called_the_import_s(
+    tmp_path: Path, kind: str, said: str
+) -> None:
+    path, feed = chosen(tmp_path, kind)
+    with pytest.raises(InvalidInput, match=said) as caught:
+        prove_onnx(path, tmp_path / "float", [feed])
+    assert caught.value.problems[0].where == str(path)
+
+
+def test_an_import_that_does_not_open_is_said_of_the_user_s_file(tmp_path: Path) -> None:
+    path, graph, feed = imported("weight_turned", tmp_path)
+    model = onnx.load(graph / MODEL_FILE)
+    model.graph.node[0].op_type = "Optional"
+    onnx.save(model, graph / MODEL_FILE)
+    with pytest.raises(InvalidInput, match="edgeq's import of it does not open: onnx") as caught:
+        prove_onnx(path, graph, [feed])
+    (problem,) = caught.value.problems
+    assert problem.where == str(path)
+    assert "ONNXRuntimeError" not in problem.what and "Load model" not in problem.what
+
+
+def test_an_input_without_a_shape_is_refused_by_name(tmp_path: Path) -> None:
+    made, _ = onnx_kinds.KINDS["weight_turned"]()
+    made.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(InvalidInput, match="the input 'x' states no shape"):
+        read_onnx(tmp_path / "m.onnx")

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,18 @@ pytest.importorskip("torch", reason="the build side is not installed")
 pytest.importorskip("transformers", reason="the build side is not installed")
 pytest.importorskip("optimum", reason="the build side is not installed")
 
+import onnx_ir as ir
 import torch
 import transformers
 
 import edgeq
 from edgeq.core.errors import InvalidInput
+from edgeq.core.tasks import SENTENCE_EMBEDDING
+from edgeq.models.sentence_head import SentenceHead
 from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
+from edgeq.pipeline.plan.interface import _require_head
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
 from tests.support.tiny_bert import LONGEST, config, save_bert, sentence, write_head, write_recipe
@@ -287,3 +292,19 @@ def test_a_dimension_keeps_the_first_values(mood: Mood) -> None:
     recipe.write_text(text.replace("dimension: 16", "dimension: 65"))
     with pytest.raises(InvalidInput, match="vectors have 64 values"):
         make_plan(recipe)
+
+
+@pytest.mark.parametrize(
+    ("poolings", "width", "said"), [(("mean", "max"), 16, ""), (("mean", "max"), 15, "says 14")]
+)
+def test_a_file_that_pools_itself_has_the_width_of_all_poolings(
+    poolings: tuple[Any, ...], width: int, said: str
+) -> None:
+    vector = ir.Value(name="v", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, width]))
+    graph = ir.Graph([], [vector], nodes=[])
+    model: Any = SimpleNamespace(located=SimpleNamespace(path=Path("encoder.onnx")))
+    files: Any = SimpleNamespace(
+        head=SentenceHead(poolings, files=(Path("modules.json"),)), path=Path("encoder")
+    )
+    with pytest.raises(InvalidInput, match=said) if said else contextlib.nullcontext():
+        _require_head(SENTENCE_EMBEDDING, model, graph, files, "recipe.yaml")

@@ -6,6 +6,7 @@ over `adb`: a script that runs commands here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -28,17 +29,20 @@ from edgeq.devices.address import parse_address
 from edgeq.devices.catalogue import matches
 from edgeq.measure import arrays
 from edgeq.measure.order_statistics import quantile
-from edgeq.measure.replies import MemoryReply, Reply, RunTimesReply
+from edgeq.measure.replies import MemoryReply, Reply, RunTimesReply, TextTimesReply
 from edgeq.measure.sequential import Limit, is_decided
+from edgeq.measure.text_answers import run_quality
 from edgeq.places.place import Place, Unreachable
 from edgeq.places.process import PassStopped, Request, run_worker
 from edgeq.places.runner import build
 from edgeq.places.runner.facts import parse_facts
 from edgeq.places.transports import place_for
+from edgeq.recipe.budgets import Workload
 from tests.support import native, samples, stand_ins
 from tests.support.remote_machine import Machine, Started, serving, wait_for
 
 TEXTS = ("a cat", "the cat sat on the mat", "two dogs")
+WORKLOAD = Workload(context=32, prompt=8, generate=2)
 TOOLS = ("sh", "cat", "chmod", "grep", "mkdir", "rm", "uname", "wc")
 ADB = """#!/bin/sh
 if [ "$1" = -s ]; then shift 2; fi
@@ -56,14 +60,20 @@ def compiler() -> None:
         pytest.skip("not run: needs g++ on Linux on x86-64")
 
 
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+@contextlib.contextmanager
+def bare_machine(folder: Path) -> Iterator[Machine]:
     """A machine with a shell and these tools, and nothing else: no Python."""
-    tools = tmp_path / "tools"
+    tools = folder / "tools"
     tools.mkdir()
     for name in TOOLS:
         (tools / name).symlink_to(str(shutil.which(name)))
-    with serving(tmp_path, monkeypatch, path=str(tools)) as machine:
+    with pytest.MonkeyPatch.context() as patch, serving(folder, patch, path=str(tools)) as machine:
+        yield machine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with bare_machine(tmp_path) as machine:
         yield machine
 
 
@@ -86,9 +96,9 @@ def over_ssh(
     return place_for(f"ssh://someone@127.0.0.1:{machine.server.port}?{options}", progress=progress)
 
 
-def over_adb(folder: Path, progress: Progress = lambda _: None) -> Place:
-    options = f"library={native.library()}&directory={folder / 'a phone; echo'}"
-    return place_for(f"adb:R58M?{options}", progress=progress)
+def over_adb(folder: Path, library: Path | None = None) -> Place:
+    options = f"library={library or native.library()}&directory={folder / 'a phone; echo'}"
+    return place_for(f"adb:R58M?{options}")
 
 
 @pytest.fixture
@@ -111,6 +121,97 @@ def test_its_answers_are_the_workers_byte_for_byte(
     assert Reply.model_validate(reply) == Reply.model_validate(wanted)
     assert machine.server.connections == 1
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two artifacts of a language model: small, and float."""
+    pytest.importorskip("gguf", reason="the extra 'gguf' is not installed")
+    pytest.importorskip("xllamacpp", reason="the extra 'gguf' is not installed")
+    from tests.support.gguf_artifacts import WREN, gguf_artifact
+
+    folder = tmp_path_factory.mktemp("language")
+    gguf_artifact(WREN, folder / "small", "Q4_0")
+    gguf_artifact(WREN, folder / "float", "F16")
+    return folder
+
+
+def over_llama(folder: Path) -> Place:
+    """By adb: to encrypt and decrypt 100 MB takes long."""
+    import xllamacpp
+
+    return over_adb(folder, Path(xllamacpp.__file__).with_name("xllamacpp.abi3.so"))
+
+
+def test_a_language_model_gives_the_workers_logits(
+    state: Path, language: Path, tmp_path: Path
+) -> None:
+    ids = tuple(range(3, 300))
+    asked = Request(
+        work="quality", artifact=language / "small", threads=1, workload=WORKLOAD, ids=ids
+    )
+    with over_llama(tmp_path) as place:
+        with pytest.raises(InvalidInput, match="compares nothing"):
+            place.run(asked.model_copy(update={"ids": ()}))
+        for more in ({}, {"last": 20}, {"last": 5, "piece": 1}):
+            request = asked.model_copy(update={**more, "outputs": tmp_path / "here"})
+            wanted = run_worker(request)
+            reply = place.run(request.model_copy(update={"outputs": tmp_path / "there"}))
+            assert Reply.model_validate(reply) == Reply.model_validate(wanted)
+            assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
+
+
+def test_a_language_model_is_compared_as_the_worker_does(
+    state: Path, language: Path, tmp_path: Path
+) -> None:
+    from tests.support.gguf_artifacts import WREN
+
+    request = Request(
+        work="quality",
+        artifact=language / "small",
+        reference=language / "float",
+        corpus=next((WREN.parent / "data").glob("wren-evaluation*")),
+        samples=2,
+        threads=1,
+        workload=WORKLOAD,
+    )
+    asked = request.model_copy(
+        update={"asked": ((((5, 6, 7), 2), ((5, 6, 8), 2)),), "outputs": tmp_path / "there"}
+    )
+    with over_llama(tmp_path) as place:
+        assert run_quality(place, request, tmp_path) == run_worker(request)
+        run_quality(place, asked, tmp_path)
+    run_worker(asked.model_copy(update={"outputs": tmp_path / "here"}))
+    assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
+    assert not list((tmp_path / "a phone; echo").iterdir())
+
+
+def test_times_and_memory_of_a_language_model(state: Path, language: Path, tmp_path: Path) -> None:
+    limits = {"first_token": 30.0, "prompt": 1e9, "generation": 1e9}
+    with over_llama(tmp_path) as place:
+        for work in ("latency", "memory"):
+            request = Request(
+                work=work,
+                artifact=language / "small",
+                threads=1,
+                workload=WORKLOAD,
+                limits=limits,
+                text="The wren sang in the hedge.",
+            )
+            reply, wanted = place.run(request), run_worker(request)
+            kind = MemoryReply if work == "memory" else TextTimesReply
+            kind.model_validate(reply)
+            for key in ("inputs", "runtime", "threads", "instructions", "prepared"):
+                assert reply[key] == wanted[key]
+            if work == "memory":
+                for key in ("runs", "context", "cache_bytes"):
+                    assert reply[key] == wanted[key]
+                assert reply["warnings"] == ["measured by edgeq-runner, without Python"]
+                assert reply["loaded"]["anonymous_bytes"] < wanted["loaded"]["anonymous_bytes"]
+            else:
+                assert len(reply["tokens"][0]) == len(wanted["tokens"][0]) == WORKLOAD.generate
+                assert len(reply["first"]) == reply["looks"][-1]
+                assert len(reply["tokens"]) == reply["text_looks"][-1]
 
 
 def test_adb_gives_the_same(state: Path, artifact: Path, tmp_path: Path) -> None:
@@ -217,8 +318,11 @@ def test_the_library_is_taken_out_of_its_package(machine: Machine, tmp_path: Pat
 def test_a_library_of_another_kind_is_refused_by_name(machine: Machine, artifact: Path) -> None:
     request = Request(work="memory", artifact=artifact)
     (other,) = Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime_providers_shared.so")
-    with over_ssh(machine, other) as place, pytest.raises(Missing, match=r"libonnxruntime\.so"):
+    with over_ssh(machine, other) as place, pytest.raises(Missing) as raised:
         place.run(request)
+    (problem,) = raised.value.problems
+    assert problem.what == "is not a library of onnxruntime"
+    assert "pip download onnxruntime==" in problem.remedy
 
 
 def test_a_pass_that_hangs_is_stopped(machine: Machine, artifact: Path) -> None:
@@ -283,31 +387,49 @@ def test_a_directory_that_cannot_be_written(state: Path, artifact: Path, tmp_pat
 
 
 def test_on_emulated_arm_it_answers_as_the_worker_there(
-    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artifact: Path, language: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Built for 64-bit Arm, with an Arm build of the library; times mean nothing there."""
+    """Built for 64-bit Arm, with Arm builds of the libraries; times mean nothing there."""
+    from edgeq.places.emulated.arm import find_arm
     from edgeq.places.emulated.arm_place import ArmPlace
 
     with stand_ins.users_cache():
         stand_ins.need_arm()
         try:
-            program = build.find_runner(build.TARGETS["linux", "aarch64"])
+            built = build.find_runner(build.TARGETS["linux", "aarch64"])
         except Missing as error:
             pytest.skip(f"not run: {error}")
         library = native.arm_library(tmp_path)
         request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
+        asked = Request(
+            work="quality",
+            artifact=language / "small",
+            threads=1,
+            workload=WORKLOAD,
+            ids=tuple(range(3, 20)),
+            outputs=tmp_path / "d",
+        )
+        system = find_arm()
+        assert system is not None
         with ArmPlace("dotprod") as arm:
             arm.run(request)
+            arm.run(asked)
             # The machine's program is a script that emulates the Arm one.
             emulated = tmp_path / "emulated"
-            words = native.emulator_words(arm)
-            emulated.write_text(f'#!/bin/sh\nexec {shlex.join([*words, str(program)])} "$@"\n')
+            emulated.mkdir()
+            words = [*native.emulator_words(arm), str(built / build.RUNNER)]
+            (emulated / build.RUNNER).write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+            (emulated / build.NAMES).symlink_to(built / build.NAMES)
             monkeypatch.setattr("edgeq.places.runner.place.find_runner", lambda _: emulated)
-            with over_ssh(machine, library) as place:
-                reply = place.run(request.model_copy(update={"outputs": tmp_path / "b"}))
+            with bare_machine(tmp_path) as machine:
+                with over_ssh(machine, library) as place:
+                    reply = place.run(request.model_copy(update={"outputs": tmp_path / "b"}))
+                with over_ssh(machine, system.packages / "xllamacpp/xllamacpp.abi3.so") as place:
+                    place.run(asked.model_copy(update={"outputs": tmp_path / "e"}))
+                assert machine.left() == []
     assert reply["inputs"] == "3 texts, one at a time"
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert machine.left() == []
+    assert (tmp_path / "d").read_bytes() == (tmp_path / "e").read_bytes()
     here = tmp_path / "c"
     run_worker(request.model_copy(update={"outputs": here}))
     for ours, theirs in zip(

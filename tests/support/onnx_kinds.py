@@ -280,6 +280,45 @@ def function_named_like_an_operator() -> Any:
     return model(nodes, inputs, outputs, {"w": floats(64, 96)}, functions=[function]), rows()
 
 
+@kind
+def function_with_a_default() -> Any:
+    product = helper.make_node("Gemm", ["a", "b"], ["c"])
+    factor = onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT)
+    factor.ref_attr_name = "factor"
+    product.attribute.append(factor)
+    opset, default = [helper.make_opsetid("", 17)], [helper.make_attribute("factor", 3.0)]
+    function = helper.make_function(
+        "own", "Scaled", ["a", "b"], ["c"], [product], opset, attribute_protos=default
+    )
+    nodes = [
+        helper.make_node("Scaled", ["x", "w"], ["z"], "stated", domain="own", factor=0.5),
+        helper.make_node("Scaled", ["z", "w"], ["y"], "by default", domain="own"),
+    ]
+    inputs, outputs = [value("x", ["n", 64])], [value("y", ["n", 64])]
+    return model(nodes, inputs, outputs, {"w": floats(64, 64)}, functions=[function]), rows()
+
+
+@kind
+def optional_on_the_way() -> Any:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
+        helper.make_node("Optional", ["a"], ["o"], "wrap"),
+        helper.make_node("OptionalGetElement", ["o"], ["y"], "unwrap"),
+    ]
+    inputs, outputs = [value("x", ["n", 64])], [value("y", ["n", 96])]
+    return model(nodes, inputs, outputs, {"w": floats(64, 96)}), rows()
+
+
+@kind
+def weight_read_in_two_orientations() -> Any:
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"], "there"),
+        helper.make_node("Gemm", ["a", "w"], ["y"], "back", transB=1),
+    ]
+    inputs, outputs = [value("x", ["n", 64])], [value("y", ["n", 64])]
+    return model(nodes, inputs, outputs, {"w": floats(64, 64)}), rows()
+
+
 def _body(nodes: list[Any], name: str, inputs: list[Any], outputs: list[Any]) -> Any:
     return helper.make_graph(nodes, name, inputs, outputs)
 

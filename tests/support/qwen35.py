@@ -14,7 +14,9 @@ from tests.support import tiny_decoders
 KEY_HEADS, WIDTH = 2, 64
 
 
-def make(folder: Path, *, value_heads: int = KEY_HEADS, layers: int = 5) -> tuple[Path, Any]:
+def make(
+    folder: Path, *, value_heads: int = KEY_HEADS, layers: int = 5, experts: bool = False
+) -> tuple[Path, Any]:
     """Save a model; gives `folder` back, and the network of the same answers."""
     import torch
     import transformers
@@ -34,8 +36,15 @@ def make(folder: Path, *, value_heads: int = KEY_HEADS, layers: int = 5) -> tupl
         **{"eos_token_id": tokenizer.token_to_id("<|end|>")},
     }
     torch.manual_seed(0)
-    dense = {"mlp_only_layers": list(range(layers)), "attn_implementation": "eager"}
-    network = transformers.Qwen3NextForCausalLM(transformers.Qwen3NextConfig(**settings, **dense))
+    further: dict[str, Any] = {"mlp_only_layers": list(range(layers))}
+    if experts:
+        further = {
+            **{"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 96},
+            **{"shared_expert_intermediate_size": 64, "norm_topk_prob": True},
+        }
+        settings |= further
+    kind = transformers.Qwen3NextConfig(**{**settings, **further}, attn_implementation="eager")
+    network = transformers.Qwen3NextForCausalLM(kind)
     with torch.no_grad():
         for weight in network.parameters():
             if weight.ndim == 1:
@@ -46,7 +55,8 @@ def make(folder: Path, *, value_heads: int = KEY_HEADS, layers: int = 5) -> tupl
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "m", {})
     (folder / "m").rename(folder / "model.safetensors")
     rope = {name: settings.pop(name) for name in ("rope_theta", "partial_rotary_factor")}
-    config = {"model_type": "qwen3_5_text", "rope_parameters": {**rope, "rope_type": "default"}}
+    family = "qwen3_5_moe_text" if experts else "qwen3_5_text"
+    config = {"model_type": family, "rope_parameters": {**rope, "rope_type": "default"}}
     (folder / "config.json").write_text(json.dumps({**settings, **config}))
     tokenizer.save(str(folder / "tokenizer.json"))
     names = tiny_decoders.special_names("qwen2")
@@ -73,4 +83,28 @@ def _apart(stored: dict[str, Any], heads: int, shared: int) -> dict[str, Any]:
             found |= {f"{stem}in_proj_b.weight": b, f"{stem}in_proj_a.weight": a}
         else:
             found[name] = weight
+    return _joined(found)
+
+
+def _joined(stored: dict[str, Any]) -> dict[str, Any]:
+    """The experts of each layer in one tensor, gates above the others."""
+    import torch
+
+    found: dict[str, Any] = {}
+    layers: dict[str, dict[str, Any]] = {}
+    for name, weight in stored.items():
+        stem, kind, own = name.partition(".experts.")
+        if kind:
+            layers.setdefault(f"{stem}{kind}", {})[own] = weight
+        else:
+            found[name] = weight
+    for layer, parts in layers.items():
+        each = range(len(parts) // 3)
+        gates, ups, downs = (
+            [parts[f"{expert}.{part}_proj.weight"] for expert in each]
+            for part in ("gate", "up", "down")
+        )
+        pairs = zip(gates, ups, strict=True)
+        found[f"{layer}gate_up_proj"] = torch.stack([torch.cat(pair) for pair in pairs])
+        found[f"{layer}down_proj"] = torch.stack(downs)
     return found

@@ -36,6 +36,11 @@ _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3_SPLIT = rf"{_CONTRACTIONS}|\p{{N}}{{1,3}}|{_REST}"
 QWEN2_SPLIT = rf"{_CONTRACTIONS}|\p{{N}}|{_REST}"
 
+QWEN35_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
+    r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "factor": 8.0,

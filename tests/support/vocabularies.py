@@ -13,7 +13,7 @@ from tokenizers import (
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.vocabulary import Vocabulary
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.sentence_head import SentenceHead
+from edgeq.models.sentence_head import Normalize, SentenceHead
 from tests.support import tiny_decoders
 
 # What llama.cpp wants of a model before it reads a vocabulary.
@@ -31,7 +31,7 @@ def directory_of(folder: Path, **config: Any) -> ModelDirectory:
         tensors={},
         weight_files=(),
         tokenizer=folder / "tokenizer.json",
-        head=SentenceHead("mean", normalize=True),
+        head=SentenceHead(("mean",), (Normalize(),)),
         max_tokens=32,
         licence=None,
     )

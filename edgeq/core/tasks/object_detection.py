@@ -15,6 +15,7 @@ OBJECT_DETECTION = Task(
     takes="images",
     detects=True,
     architectures=("ForObjectDetection",),
+    optimum_task="object-detection",
     verb="detect",
     metrics=("agreement", "map", "map_drop"),
     agreement="agreement with the original's boxes on {noun} (mAP; 100 % is identical)",

@@ -14,6 +14,7 @@ SPEECH_RECOGNITION = Task(
     takes="audio",
     transcribes=True,
     architectures=("ForCTC",),
+    optimum_task="automatic-speech-recognition",
     verb="transcribe",
     metrics=("agreement", "wer", "wer_rise"),
     agreement="of {noun} get the text the original gives",

@@ -118,3 +118,9 @@ class Task:
     def takes_images(self) -> bool:
         """Whether an image becomes its input as the recipe says."""
         return self.takes == "images"
+
+
+def exporting(model: object, task: str = "TASK") -> str:
+    """What to type for an .onnx file of a directory; task: by optimum's name, if it is known."""
+    listed = " (--help lists tasks)" if task == "TASK" else ""
+    return f"export it: optimum-cli export onnx --model {model} --task {task} EXPORTED{listed}"

@@ -21,6 +21,13 @@ ANGLES = 64
 """Number of positions in a short table of angles."""
 # Lowest mask value in float16: far below any score, and the sum of two is still finite.
 _LEAST_MASK = 30000.0
+_MASKING = 1e8  # numbers from here on stand for infinity
+_LIMITS = (
+    *("maximum", "minimum", "clip"),
+    *("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
+)
+_DIVISIONS = ("real_div", "floor_div", "mod", "pow")
+_REMEDY = "name the operators that read it in coreml.float32, or write compute: float32"
 _SMALLEST_EPSILON = 2.0**-23  # a smaller one would be zero in float16
 _FLOAT16 = np.finfo(np.float16)
 
@@ -66,8 +73,7 @@ def values_in(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
     largest = float(np.abs(values).max(initial=0.0))
     if largest > float(np.finfo(dtype).max):
         what = f"its values, up to {largest:g}, are beyond the range of {np.dtype(dtype).name}"
-        remedy = "name the operators that read it in coreml.float32, or write compute: float32"
-        raise InvalidInput(Problem(weight.name, what, remedy))
+        raise InvalidInput(Problem(weight.name, what, _REMEDY))
     return values.astype(dtype)
 
 
@@ -79,11 +85,30 @@ def whole(value: Array) -> Array:
     return value.astype(np.int32)
 
 
-def narrow(key: str, value: Array, wanted: str) -> Array:
-    """A float constant in the requested type; masks and epsilons keep their meaning."""
+@dataclass(frozen=True)
+class Place:
+    """Where a constant stands: the operator's name, its kind in the MIL, and the parameter."""
+
+    operator: str
+    kind: str
+    parameter: str
+
+
+def narrow(place: Place, value: Array, wanted: str) -> Array:
+    """A float constant in the requested type; limits, masks and epsilons keep their meaning.
+
+    Raises InvalidInput for other numbers beyond float16.
+    """
     if wanted == "fp32":
         return value.astype(np.float32)
-    if key == "epsilon":
+    if place.parameter == "epsilon":
         return np.maximum(value, _SMALLEST_EPSILON).astype(np.float16)
-    beyond = np.abs(value) > _FLOAT16.max
-    return np.where(beyond, np.sign(value) * _LEAST_MASK, value).astype(np.float16)
+    largest = float(_FLOAT16.max)
+    if place.kind in _LIMITS:
+        return np.clip(value, -largest, largest).astype(np.float16)
+    sizes = np.abs(value)
+    odd = (sizes > largest) & ((sizes < _MASKING) | (place.kind in _DIVISIONS))
+    if odd.any():
+        what = f"its constant {np.asarray(value)[odd].flat[0]:g} is beyond the range of float16"
+        raise InvalidInput(Problem(place.operator, what, _REMEDY))
+    return np.where(sizes > largest, np.sign(value) * _LEAST_MASK, value).astype(np.float16)

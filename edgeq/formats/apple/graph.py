@@ -104,8 +104,10 @@ def program_weights(
     """
     found = {}
     for weight in weights.find_weights(model):
-        if weight.stored:
-            continue  # its expansion is computed, and becomes a constant
+        if weight.stored or (weight.obstacle and weight.product):
+            # The expansion of codes is computed; what is multiplied in one way and read in another
+            # has no one layout. Both are plain constants.
+            continue
         if weight.uses and not weight.obstacle and weight.role == "linear":
             shape, read = weight.shape_by_rows, weight.matrix
         else:
@@ -239,8 +241,9 @@ class Translator:
 
     def _variable(self, name: str) -> Any:
         value = self._values[name]
-        if isinstance(value, np.ndarray):
-            raise InvalidInput(Problem(name, "this output does not depend on any input", ""))
+        if isinstance(value, np.ndarray | Weight):
+            what = "this output does not depend on any input"
+            raise InvalidInput(Problem(name, what, "leave it out of the model's outputs"))
         return value
 
     def _made(self, node: ir.Node, args: list[Value]) -> Any:

@@ -18,17 +18,19 @@ def _product(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     """A vector is a matrix of one row, or one column, whose axis the result lacks."""
     x, y = args
     flat = [n for n, value in ((-2, x), (-1, y)) if len(t.shape(value)) == 1]
-    if flat:
-        if -2 in flat:
-            x = t.emit("expand_dims", f"{node.name}.row", x=x, axes=[0])
-        if -1 in flat:
-            y = t.emit("expand_dims", f"{node.name}.column", x=y, axes=[1])
-        product = t.emit("matmul", f"{node.name}.product", x=x, y=y)
-        rank = len(t.shape(product))
-        return t.emit("squeeze", str(node.name), x=product, axes=[rank + n for n in flat])
-    if isinstance(args[1], Weight) and len(args[1].shape) == 2:
-        return t.writer.linear(str(node.name), args[0], args[1])
-    return t.emit("matmul", str(node.name), x=args[0], y=args[1])
+    name = f"{node.name}.product" if flat else str(node.name)
+    if -2 in flat:
+        x = t.emit("expand_dims", f"{node.name}.row", x=x, axes=[0])
+    if -1 in flat:
+        y = t.emit("expand_dims", f"{node.name}.column", x=y, axes=[1])
+    if isinstance(y, Weight) and len(y.shape) == 2:
+        product = t.writer.linear(name, x, y)
+    else:
+        product = t.emit("matmul", name, x=x, y=y)
+    if not flat:
+        return product
+    rank = len(t.shape(product))
+    return t.emit("squeeze", str(node.name), x=product, axes=[rank + n for n in flat])
 
 
 @handles("FusedMatMul")

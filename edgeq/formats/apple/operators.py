@@ -117,7 +117,10 @@ def _where(t: Translator, node: ir.Node, args: list[Value]) -> Any:
 
 @handles("Cast")
 def _cast(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    wanted = _CASTS[node.attributes["to"].as_int()]
+    to = node.attributes["to"].as_int()
+    if to not in _CASTS:
+        raise ValueError(f"its result is {ir.DataType(to).name.lower()}")
+    wanted = _CASTS[to]
     if wanted == "float":
         wanted = t.writer.precision(str(node.name))
     return t.writer.cast(args[0], wanted)

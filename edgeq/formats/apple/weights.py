@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeq.core.terms import Progress
 from edgeq.formats.apple.decide import settled
 from edgeq.models.graphs.rounding import Found, find_codes, find_quantized
-from edgeq.models.graphs.weights import Decide, Weight
+from edgeq.models.graphs.weights import Decide, Weight, settle
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed, Observed
@@ -16,6 +16,8 @@ from edgeq.quantize.statistics import Feed, Observed
 
 def settle_apple(weight: Weight, decide: Decide) -> Decision:
     """A decision that the weight's operators can carry out, or float with the reason."""
+    if weight.stored:
+        return settle(weight, decide)
     decision = decide(weight.name, weight.shape_by_rows)
     found = weight.obstacle
     if weight.role == "recurrent":

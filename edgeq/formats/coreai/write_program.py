@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
-from edgeq.formats.apple.constants import Array, Weight, narrow, whole
+from edgeq.formats.apple.constants import Array, Place, Weight, narrow, whole
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreai.coreai import load_authoring
 from edgeq.formats.coreai.write_constants import Constants
@@ -202,7 +202,10 @@ class ProgramWriter:
             return self._update(values["state"], self.cast(values["value"], "fp16"))
         if kind not in LOWERED:
             raise NotImplementedError(f"Core AI has no operator {kind!r} yet")
-        prepared = {key: self._prepare(key, value, wanted) for key, value in values.items()}
+        prepared = {
+            key: self._prepare(Place(name, kind, key), value, wanted)
+            for key, value in values.items()
+        }
         try:
             made = LOWERED[kind](self._authoring, **prepared)
         except RuntimeError as error:
@@ -211,7 +214,7 @@ class ProgramWriter:
             return [self._variable(f"{name}.{i}", each) for i, each in enumerate(made)]
         return self._variable(name, made)
 
-    def _prepare(self, key: str, value: Any, wanted: str) -> Any:
+    def _prepare(self, place: Place, value: Any, wanted: str) -> Any:
         """A parameter as a value or an array in the operator's type."""
         if isinstance(value, Weight):
             return self.constants.weight(value, wanted)
@@ -219,12 +222,12 @@ class ProgramWriter:
             is_float = value.dtype in ("fp16", "fp32")
             return self.cast(value, wanted).value if is_float else value.value
         if isinstance(value, list | tuple) and any(isinstance(v, Variable) for v in value):
-            return [self._prepare(key, item, wanted) for item in value]
+            return [self._prepare(place, item, wanted) for item in value]
         if isinstance(value, str | bool):
             return value
         array = np.asarray(value)
         if array.dtype.kind == "f":
-            return np.asarray(narrow(key, array, wanted))
+            return np.asarray(narrow(place, array, wanted))
         if array.dtype.kind in "iu":
             return whole(array)
         return array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +25,21 @@ def refuse_overflow(
     texts: Sequence[Sequence[Call]],
     where: str = "coreml.float32",
     already: Sequence[str] = (),
+    own: Callable[[], Container[str]] = tuple,
 ) -> None:
     """Run a package on some inputs and raise InvalidInput if NaN or infinity begins anywhere.
 
     texts: consecutive calls, with one state for all of them, starting empty. where: the place in
-    the recipe for the fix. already: the patterns already there.
+    the recipe for the fix. already: the patterns already there. own: operators that make them in
+    the model itself, as a root of negative numbers that a mask then leaves out.
 
     The fix lists every operator with an input or output beyond float16, to be computed in float32,
     so that fixing one does not only move the overflow to the next.
     """
-    program = load(package)
-    found: dict[str, NotFinite] = {}
-    for calls in texts:
-        state = program.make_state()
-        for inputs in calls:
-            seen = scan(program, inputs, state)
-            for each in seen:
-                found.setdefault(each.operator, each)
-            if seen:
-                break  # later operators read damaged values
+    found = not_finite(load(package), texts)
+    if found:
+        intended = own()
+        found = {name: each for name, each in found.items() if name not in intended}
     if not found:
         return
     names = dict.fromkeys(name for name, each in found.items() if each.kind != "cast")
@@ -58,6 +54,20 @@ def refuse_overflow(
         lines.append(f"NaN or infinity begins in {len(found) - _SHOWN} more operators")
     *others, last = lines
     raise InvalidInput([*(Problem(where, what) for what in others), Problem(where, last, remedy)])
+
+
+def not_finite(program: Program, texts: Sequence[Sequence[Call]]) -> dict[str, NotFinite]:
+    """Every operator where a NaN or an infinity begins, by name."""
+    found: dict[str, NotFinite] = {}
+    for calls in texts:
+        state = program.make_state()
+        for inputs in calls:
+            seen = scan(program, inputs, state)
+            for each in seen:
+                found.setdefault(each.operator, each)
+            if seen:
+                break  # later operators read damaged values
+    return found
 
 
 def _beyond(program: Program, texts: Sequence[Sequence[Call]]) -> Iterator[str]:

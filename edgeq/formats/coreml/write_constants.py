@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.apple.constants import (
+    Place,
     Read,
     Weight,
     identifier,
@@ -58,13 +59,13 @@ class Constants:
             self._made[key] = self._mb.const(val=scalar, name=name, before_op=before)
         return self._made[key]
 
-    def number(self, key: str, value: Any, wanted: str) -> Any:
-        """An operator's parameter `key`, from a number, an array or a string."""
+    def number(self, place: Place, value: Any, wanted: str) -> Any:
+        """An operator's parameter, from a number, an array or a string."""
         if isinstance(value, str):
             return self.shared(value, value)
         array = np.asarray(value)
         if array.dtype.kind == "f":
-            return self.shared(narrow(key, array, wanted))
+            return self.shared(narrow(place, array, wanted))
         if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
             return self.shared(whole(array))
         return self.shared(array)

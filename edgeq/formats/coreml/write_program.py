@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.apple.constants import Array, Weight, identifier
+from edgeq.formats.apple.constants import Array, Place, Weight, identifier
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.deployment_targets import IOS17, Target
@@ -146,6 +146,9 @@ class ProgramWriter:
         """
         named = []
         for name, value in outputs.items():
+            if name in self.inputs:
+                what = "Core ML has no output of the same name as an input"
+                raise InvalidInput(Problem(name, what, "export it under another name"))
             wanted = "int32" if self.dtype(value) in ("int32", "bool") else "fp32"
             kind, more = "identity", {}
             if self.dtype(value) != wanted:
@@ -192,7 +195,10 @@ class ProgramWriter:
         if self.target < _SINCE.get(kind, self.target):
             since = _SINCE[kind].name
             raise ValueError(f"it needs {since}: write coreml: {{deployment_target: {since}}}")
-        prepared = {key: self._prepare(key, value, wanted) for key, value in values.items()}
+        prepared = {
+            key: self._prepare(Place(name, kind, key), value, wanted)
+            for key, value in values.items()
+        }
         made = getattr(self._mb, kind)(name=self._free(identifier(name)), **prepared)
         operation = (made[0] if isinstance(made, list | tuple) else made).op
         # The builder has filled in omitted inputs, under names that count up indefinitely.
@@ -207,7 +213,7 @@ class ProgramWriter:
             return self.constants.shared(var.val, var.val, before=operation)
         return self.constants.shared(np.asarray(var.val), before=operation)
 
-    def _prepare(self, key: str, value: Any, wanted: str) -> Any:
+    def _prepare(self, place: Place, value: Any, wanted: str) -> Any:
         if isinstance(value, Weight):
             return self.constants.weight(value, wanted)
         if isinstance(value, self._mil.Var):
@@ -215,8 +221,8 @@ class ProgramWriter:
                 return value
             return self.cast(value, wanted)
         if isinstance(value, list | tuple) and any(isinstance(v, self._mil.Var) for v in value):
-            return [self._prepare(key, item, wanted) for item in value]
-        return self.constants.number(key, value, wanted)
+            return [self._prepare(place, item, wanted) for item in value]
+        return self.constants.number(place, value, wanted)
 
     def _free(self, name: str) -> str:
         count = self._names.get(name, -1) + 1

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edgeq.core.kv_cache import KvType
 from edgeq.formats.gguf.header import Header
 
+PROMPT = 512
+"""Tokens of a prompt in one pass: llama.cpp's own default."""
 _STATE_BYTES = 4  # of a value that a convolution carries on
 _CELLS = 256  # llama.cpp allocates positions in multiples of this
 # One in how many layers attends to the whole text if a file names a window: facts about
@@ -69,6 +72,12 @@ def cache_facts(header: Header) -> CacheFacts:
         full_every=every,
         state=_STATE_BYTES * kv_heads.count(0) * _carried(fact),
     )
+
+
+def cache_type(header: Header, kv: KvType | None) -> KvType:
+    """The type of a model's cache: `kv`, else as precise as the file."""
+    floats = all(tensor.type.name == "F32" for tensor in header.tensors.values())
+    return kv or ("f32" if floats else "f16")
 
 
 def _carried(fact: Callable[..., Any]) -> int:

@@ -16,8 +16,10 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.models.architectures import FAMILIES, Decoder, LlamaCpp
 from edgeq.models.architectures.delta import Delta
+from edgeq.models.architectures.experts import Experts
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.rope import Rope
+from edgeq.models.sentence_head import Normalize
 from edgeq.quantize.number_formats import Floats
 
 _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
@@ -25,6 +27,7 @@ _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
 SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
 
 _ROPES = ("default", "linear", "yarn")
+_SIGMOID = 2  # enum llama_expert_gating_func_type
 _YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not reproduce transformers' results
 _LONGROPE_NOTE = (
     "llama.cpp uses the long text's rotary angles as soon as the context it opens is longer than "
@@ -72,9 +75,7 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
         "vocab_size": _whole(decoder.vocabulary),
     }
     if decoder.experts:
-        metadata["expert_count"] = _whole(decoder.experts.count)
-        metadata["expert_used_count"] = _whole(decoder.experts.used)
-        metadata["expert_feed_forward_length"] = _whole(decoder.experts.width)
+        metadata.update(_expert_keys(decoder, decoder.experts))
     if decoder.convolution:
         metadata["shortconv.l_cache"] = _whole(decoder.convolution.taps)
     if decoder.delta:
@@ -106,7 +107,11 @@ def encoder_hyperparameters(directory: ModelDirectory, where: str) -> Hyperparam
                 f"use one of {', '.join(_POOLING)}",
                 head.pooling not in _POOLING,
             ),
-            ("a Dense module", "build this model for ONNX", bool(head.dense)),
+            *(
+                (f"a {type(layer).__name__} module", "build this model for ONNX", True)
+                for layer in head.layers
+                if layer != Normalize()
+            ),
             (
                 f"hidden_act {config.get('hidden_act')!r}",
                 "use a model with gelu",
@@ -162,6 +167,32 @@ def _delta_keys(decoder: Decoder, delta: Delta) -> dict[str, MetaValue]:
     }
 
 
+def _expert_keys(decoder: Decoder, experts: Experts) -> dict[str, MetaValue]:
+    keys = {
+        "expert_count": _whole(experts.count),
+        "expert_used_count": _whole(experts.used),
+        "expert_feed_forward_length": _whole(experts.width),
+    }
+    if experts.shared:
+        keys["expert_shared_feed_forward_length"] = _whole(experts.shared)
+    if _llama_cpp(decoder).dense_first:
+        keys["leading_dense_block_count"] = _whole(min(experts.layers))
+    if experts.sigmoid:
+        keys["expert_gating_func"] = _whole(_SIGMOID)
+    return keys
+
+
+def _expert_obstacles(decoder: Decoder, experts: Experts) -> Iterator[tuple[str, str]]:
+    onnx = "build this model for ONNX"
+    if not experts.normalized:
+        yield "the shares of its experts do not add up to one", onnx
+    if experts.scale != 1:
+        yield "the shares of its experts have a factor", onnx
+    first = min(experts.layers) if _llama_cpp(decoder).dense_first else 0
+    if experts.layers != frozenset(range(first, decoder.layers)):
+        yield "only some of its layers have experts", onnx
+
+
 def _interval(decoder: Decoder) -> int:
     """p if every p-th layer, and no other, has attention; 0 otherwise."""
     attend = [layer + 1 for layer in range(decoder.layers) if decoder.attends(layer)]
@@ -203,10 +234,8 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield "its layers without positions are at other places than llama.cpp's", other
     if known.period is not None and _windows(decoder) and _period(decoder) is None:
         yield "its layers with a window are not regularly spaced", other
-    if decoder.experts and not decoder.experts.normalized:
-        yield "the shares of its experts do not add up to one", other
-    if decoder.experts and len(decoder.experts.layers) < decoder.layers:
-        yield "only some of its layers have experts", other
+    if decoder.experts:
+        yield from _expert_obstacles(decoder, decoder.experts)
     if decoder.convolution and decoder.convolution.bias:
         yield "its convolutions have biases", other
     if decoder.delta:

@@ -23,7 +23,7 @@ from edgeq.core.known_settings import KV_KEY
 from edgeq.core.kv_cache import BYTES_PER_VALUE, QUANTIZED, KvType
 from edgeq.core.terms import TextOrPair
 from edgeq.formats.base import Array, Floats, Model
-from edgeq.formats.gguf.cache import cache_facts
+from edgeq.formats.gguf.cache import PROMPT, cache_facts, cache_type
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.parts import read_whole
@@ -34,8 +34,6 @@ from edgeq.quantize.ggml.llama_abi import GGML_TYPES
 
 _SCORED = 256
 """Tokens in one pass when all logits are requested: llama.cpp holds them twice meanwhile."""
-_PROMPT = 512
-"""Tokens of a prompt in one pass: llama.cpp's own default."""
 
 
 def open_gguf(
@@ -120,8 +118,7 @@ class GgufLanguageModel(LanguageModel):
         self.system = model.llama.system
         self._model = model
         self._cache = cache_facts(header)  # the header contains the whole vocabulary
-        floats = all(tensor.type.name == "F32" for tensor in header.tensors.values())
-        self.cache_type = kv or ("f32" if floats else "f16")
+        self.cache_type = cache_type(header, kv)
         template = header.get("tokenizer.chat_template")  # of a file from an untrusted source
         self.chat_template = template if isinstance(template, str) else None
         self.special_tokens = _special_tokens(header)
@@ -137,7 +134,7 @@ class GgufLanguageModel(LanguageModel):
     def cache_bytes(self, context: int) -> int:
         """See `LanguageModel.cache_bytes`."""
         size = BYTES_PER_VALUE[self.cache_type]
-        return self._cache.bytes(context, size, min(_PROMPT, context))
+        return self._cache.bytes(context, size, min(PROMPT, context))
 
     def _clear(self) -> None:
         self._model.clear()
@@ -153,7 +150,7 @@ class GgufLanguageModel(LanguageModel):
         Room for the logits of every position would be most of a small model's memory.
         """
         self._every = None
-        batch = min(_SCORED if every else _PROMPT, self.context)
+        batch = min(_SCORED if every else PROMPT, self.context)
         kind = GGML_TYPES[self.cache_type]
         self._model.open_context(
             n_ctx=self.context,

@@ -27,7 +27,10 @@ _JOINED_QKV = {"self_attn.qkv_proj": "attn_qkv"}
 _GATED = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
 _EXPERTS = {
     "mlp.gate": "ffn_gate_inp",
+    "mlp.expert_probs": "exp_probs_b",
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
     **{f"mlp.experts.{part}_proj": f"ffn_{part}_exps" for part in ("gate", "up", "down")},
+    **{f"mlp.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
 }
 _BARE = "ssm_a"  # without "weight" behind it
 _CONVOLUTION = {

@@ -12,10 +12,14 @@ from typing import Any
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
-def _words(numbers: str) -> str:
-    """Llama 3's expression, with `numbers` for the digits of a word."""
-    letters = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-    rest = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+def _words(numbers: str, marks: str = "") -> str:
+    """Llama 3's expression, with `numbers` for the digits of a word.
+
+    marks: what is within words as letters are.
+    """
+    letter = rf"[\p{{L}}{marks}]" if marks else r"\p{L}"
+    letters = rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?{letter}+"
+    rest = rf" ?[^\s\p{{L}}{marks}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     return f"{letters}|{numbers}|{rest}"
 
 
@@ -51,6 +55,7 @@ _KNOWN: dict[tuple[Step, ...], str] = {
     (("Digits", True), ("ByteLevel", False, True)): "smollm",
     (("Split", _words(r"\p{N}{1,3}"), "Isolated", False), _BYTES): "llama-bpe",
     (("Split", _words(r"\p{N}"), "Isolated", False), _BYTES): "qwen2",
+    (("Split", _words(r"\p{N}", r"\p{M}"), "Isolated", False), _BYTES): "qwen35",
     (("Split", _cased(_CONTRACTIONS, r"\p{N}{1,3}"), "Isolated", False), _BYTES): (
         "granite-embed-multi-97m"
     ),
@@ -58,7 +63,10 @@ _KNOWN: dict[tuple[Step, ...], str] = {
     (*(("Split", part, "Isolated", False) for part in _DEEPSEEK), _BYTES): "deepseek-v3",
 }
 # Other names of llama.cpp's for the same steps.
-_SAME = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "smaug-bpe": "llama-bpe", "olmo": "gpt-2"}
+_SAME = {
+    **dict.fromkeys(("llama3", "llama-v3", "smaug-bpe", "lfm2"), "llama-bpe"),
+    "olmo": "gpt-2",
+}
 # By whether whole words are looked up before merging, which distinguishes these two.
 _LLAMA3 = {True: "llama-bpe", False: "smaug-bpe"}
 

@@ -47,8 +47,12 @@ from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 _BYTES_AT_ONCE = 4 << 20
-# Added to a vector unchanged, or convolved: there are no kernels for quantized ones.
-_ALWAYS_FLOAT = ("token_types.weight", "shortconv.conv.weight", "ssm_conv1d.weight")
+# Added to a vector unchanged, or convolved: there are no kernels for quantized ones. The last is a
+# vector there.
+_ALWAYS_FLOAT = (
+    *("token_types.weight", "shortconv.conv.weight", "ssm_conv1d.weight"),
+    "ffn_gate_inp_shexp.weight",
+)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,11 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
     first = next(records)
     enough = _ENOUGH_VALUES // sum(array.size for array in first.values())
     others = list(itertools.islice(records, max(enough, 2) - 1))  # one shows which shapes vary
-    varying = {n for n in first if any(each[n].shape != first[n].shape for each in others)}
+    varying = {
+        name
+        for name, seen in first.items()
+        if not seen.size or any(each[name].shape != seen.shape for each in others)
+    }
     with_data(fused, directory / MODEL_FILE)
     model, operators = _take_apart(fused, first, varying)
     _refuse_too_many(artifact, model)
@@ -177,9 +181,10 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
 def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple[Operator, ...]]:
     """A graph of the same operators, none of which feeds another.
 
-    Without operators on values of `varying` shapes, such as the boxes found: they are no arrays of
-    a data set. Of operators without weights and codes, such as a layer's softmax, one of each kind:
-    what is quantized can saturate in one layer alone, these cannot.
+    Without operators on values of `varying` shapes or on none, such as the boxes found or an
+    expert's tokens: they are no arrays of a data set. Of operators without weights and codes, such
+    as a layer's softmax, one of each kind: what is quantized can saturate in one layer alone, these
+    cannot.
     """
     onnx = _onnx()
     graph = fused.graph

@@ -15,7 +15,7 @@ from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
 from edgeq.models.architectures.glm4 import GLM4
 from edgeq.models.architectures.gpt_oss import GPT_OSS
 from edgeq.models.architectures.granite import GRANITE, GRANITE4
-from edgeq.models.architectures.lfm2 import LFM2
+from edgeq.models.architectures.lfm2 import LFM2, LFM2_MOE
 from edgeq.models.architectures.llama import LLAMA
 from edgeq.models.architectures.mistral import MINISTRAL, MINISTRAL3, MISTRAL
 from edgeq.models.architectures.olmo import OLMO2, OLMO3
@@ -23,7 +23,8 @@ from edgeq.models.architectures.phi3 import PHI3
 from edgeq.models.architectures.qwen2 import QWEN2
 from edgeq.models.architectures.qwen3 import QWEN3
 from edgeq.models.architectures.qwen3_moe import QWEN3_MOE
-from edgeq.models.architectures.qwen35 import QWEN35
+from edgeq.models.architectures.qwen35 import QWEN35, QWEN35_MOE
+from edgeq.models.architectures.reading import ELSEWHERE
 from edgeq.models.architectures.smollm3 import SMOLLM3
 from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
 from edgeq.models.settings import Settings
@@ -32,11 +33,18 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, QWEN3_MOE, GEMMA2, GEMMA3, PHI3),
-        *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4, LFM2, GPT_OSS, QWEN35),
+        *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4, LFM2, LFM2_MOE, GPT_OSS),
+        *(QWEN35, QWEN35_MOE),
     )
 }
 """By `model_type` in config.json."""
 
+_PER_LAYER = "embeddings of each layer and layers that take the keys and values of others"
+_WITHOUT = {
+    **dict.fromkeys(("gemma3n", "gemma3n_text"), f"several hidden states at once, {_PER_LAYER}"),
+    **dict.fromkeys(("gemma4", "gemma4_text"), f"heads of two widths, {_PER_LAYER}"),
+}
+"""What known families have that no exporter does, by `model_type`."""
 _OPERATORS = {"full_attention", "sliding_attention", "attention", "linear_attention", "conv"}
 
 __all__ = (
@@ -60,10 +68,7 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
     family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None:
         what = f"the architecture {name!r} is not supported{_lacking(config)}"
-        remedy = (
-            f"supported: {', '.join(FAMILIES)}; of others, llama.cpp's convert_hf_to_gguf.py makes "
-            f"a GGUF file, and `edgeq quantize IN.gguf OUT.gguf --size SIZE --text TEXT` fits it"
-        )
+        remedy = f"supported: {', '.join(FAMILIES)}; of others, {ELSEWHERE}"
         raise InvalidInput(Problem(where, what, remedy))
     settings = Settings(config, where, "config.json")
     settings.ignore(HARMLESS)
@@ -80,6 +85,9 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
 
 def _lacking(config: Mapping[str, Any]) -> str:
     """The operators that no exporter has, as far as the configuration names them."""
+    known = _WITHOUT.get(str(config.get("model_type")))
+    if known is not None:
+        return f": there are no operators for {known}"
     kinds = config.get("layer_types")
     named = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
     found = [f"layers of {kind!r}" for kind in sorted(named - _OPERATORS)[:3]]

@@ -18,7 +18,8 @@ class LlamaCpp:
     part of each head. ropes: scalings beyond default, linear and yarn. period: every how many
     layers one has no window unless the file says otherwise, None if it has no windows. still: every
     how many layers one has no positions, None if all have. factors: it reads the factors of
-    embeddings, attention, residuals and logits. growth: it reads `query_growth`. output_norm,
+    embeddings, attention, residuals and logits. growth: it reads `query_growth`. dense_first: its
+    first layers may have no experts. output_norm,
     feed_forward_norm: its names of the last norm and of that in front of the feed-forward layer.
     """
 
@@ -32,6 +33,7 @@ class LlamaCpp:
     still: int | None = None
     factors: bool = False
     growth: bool = False
+    dense_first: bool = False
     output_norm: str = "output_norm"
     feed_forward_norm: str = "ffn_norm"
 
@@ -44,7 +46,8 @@ class Family:
     another one than most families'. norms, fused_*: as in `Decoder`. stacked: names of layers'
     weights in its files that are several of ours, one below the other. joined_experts: names of
     those of all experts, (experts, columns, rows) or for biases (experts, rows); rows alternate
-    between the named weights of one expert.
+    between the named weights of one expert. experts_by_rows: they are (experts, rows, columns)
+    instead, the named weights one below the other.
     """
 
     name: str
@@ -56,3 +59,4 @@ class Family:
     fused_gate_up: bool = False
     stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     joined_experts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    experts_by_rows: bool = False

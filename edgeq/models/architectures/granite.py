@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgeq.models.architectures.decoder import Decoder
 from edgeq.models.architectures.family import Family, LlamaCpp
-from edgeq.models.architectures.reading import read_llama
+from edgeq.models.architectures.reading import ELSEWHERE, read_llama
 from edgeq.models.settings import Settings
 
 # Settings of parts that a dense model does not have.
@@ -36,7 +36,10 @@ def _read_dense(family: Family, config: Settings) -> Decoder:
     decoder = _read(family, config)
     layers = config.get("layer_types", config.get("layers_block_type"))
     if layers != ["attention"] * decoder.layers:
-        raise config.unusable("layer_types", layers, "attention in every layer, without mamba")
+        if isinstance(layers, list) and "mamba" in layers:
+            what = "config.json: there is no operator for layer_types of 'mamba'"
+            raise config.error(what, f"use a model of attention alone, or: {ELSEWHERE}")
+        raise config.unusable("layer_types", layers, "attention in every layer")
     for key, wanted in (
         ("num_local_experts", 0),
         ("position_embedding_type", "rope"),

@@ -1,4 +1,7 @@
-"""LFM2: most layers have a short convolution, the others attention with norms of each head."""
+"""LFM2: most layers have a short convolution, the others attention with norms of each head.
+
+The larger ones have experts in all layers but the first.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 from edgeq.models.architectures.convolution import Convolution
 from edgeq.models.architectures.decoder import Decoder, Norms
+from edgeq.models.architectures.experts import PREFERENCE, ROUTER, Experts
 from edgeq.models.architectures.family import Family, LlamaCpp
 from edgeq.models.architectures.reading import (
     WHOLE,
@@ -31,7 +35,7 @@ _TRAINING = (
 )
 
 
-def _read(family: Family, config: Settings) -> Decoder:
+def _read_dense(family: Family, config: Settings) -> Decoder:
     config.ignore(_TRAINING)
     for key, other in _REPEATED.items():
         if config.get(key, config.get(other)) != config.get(other):
@@ -39,20 +43,49 @@ def _read(family: Family, config: Settings) -> Decoder:
     for key in _CONSTANT:
         if not config.flag(key, True):
             raise config.unusable(key, False, "true")
+    width = "intermediate_size" if config.get("block_ff_dim") is None else "block_ff_dim"
+    _either(config, "block_ff_dim", "intermediate_size")
+    decoder = _read(family, config, width)
+    return replace(decoder, feed_forward=_feed_forward(config, decoder.feed_forward))
+
+
+def _read_experts(family: Family, config: Settings) -> Decoder:
+    config.ignore(["output_router_logits", "router_aux_loss_coef"])  # for training
+    decoder = _read(family, config, "intermediate_size")
+    count = config.whole("num_experts")
+    dense = config.get("num_dense_layers", 2)
+    if dense not in range(decoder.layers):
+        raise config.unusable("num_dense_layers", dense, f"a number below {decoder.layers}")
+    experts = Experts(
+        count=count,
+        used=config.whole("num_experts_per_tok", largest=count),
+        width=config.whole("moe_intermediate_size"),
+        normalized=config.flag("norm_topk_prob", True),
+        layers=frozenset(range(dense, decoder.layers)),
+        sigmoid=True,
+        preference=config.flag("use_expert_bias", True),
+        scale=config.number("routed_scaling_factor", 1.0),
+    )
+    return replace(decoder, experts=experts)
+
+
+def _read(family: Family, config: Settings, feed_forward: str) -> Decoder:
     theta = _either(config, "theta", "rope_theta")
     context = config.whole("max_position_embeddings")
     usual = 1e6 if theta is None else theta
     rope = read_rope(config, head_width(config), context, theta=usual)
-    width = "intermediate_size" if config.get("block_ff_dim") is None else "block_ff_dim"
-    _either(config, "block_ff_dim", "intermediate_size")
     decoder = read_llama(
-        family, config, rope=rope, activation=None, norm_eps="norm_eps", feed_forward=width
+        family,
+        config,
+        rope=rope,
+        activation=None,
+        norm_eps="norm_eps",
+        feed_forward=feed_forward,
     )
     tied = _either(config, "tie_embedding", "tie_word_embeddings")
     kinds = _layer_types(config, decoder.layers)
     return replace(
         decoder,
-        feed_forward=_feed_forward(config, decoder.feed_forward),
         tied=True if tied is None else tied,
         qk_norm="head",
         convolution=Convolution(
@@ -90,18 +123,34 @@ def _feed_forward(config: Settings, stated: int) -> int:
     return -(-wide // multiple) * multiple
 
 
+_STACKED = {
+    "embedding_norm.weight": ("norm.weight",),
+    "self_attn.out_proj.weight": ("self_attn.o_proj.weight",),
+    "self_attn.q_layernorm.weight": ("self_attn.q_norm.weight",),
+    "self_attn.k_layernorm.weight": ("self_attn.k_norm.weight",),
+    "feed_forward.w1.weight": ("mlp.gate_proj.weight",),
+    "feed_forward.w2.weight": ("mlp.down_proj.weight",),
+    "feed_forward.w3.weight": ("mlp.up_proj.weight",),
+}
 LFM2 = Family(
     "lfm2",
-    _read,
+    _read_dense,
     LlamaCpp("lfm2", output_norm="token_embd_norm"),
     norms=Norms("operator_norm", None, "ffn_norm", None),
+    stacked=_STACKED,
+)
+LFM2_MOE = Family(
+    "lfm2_moe",
+    _read_experts,
+    LlamaCpp("lfm2moe", output_norm="token_embd_norm", dense_first=True),
+    norms=LFM2.norms,
+    required=("num_key_value_heads", "num_experts_per_tok", "layer_types"),
     stacked={
-        "embedding_norm.weight": ("norm.weight",),
-        "self_attn.out_proj.weight": ("self_attn.o_proj.weight",),
-        "self_attn.q_layernorm.weight": ("self_attn.q_norm.weight",),
-        "self_attn.k_layernorm.weight": ("self_attn.k_norm.weight",),
-        "feed_forward.w1.weight": ("mlp.gate_proj.weight",),
-        "feed_forward.w2.weight": ("mlp.down_proj.weight",),
-        "feed_forward.w3.weight": ("mlp.up_proj.weight",),
+        **_STACKED,
+        "feed_forward.gate.weight": (ROUTER,),
+        "feed_forward.expert_bias": (PREFERENCE,),
+        "feed_forward.experts.w1.weight": ("mlp.experts.gate_proj.weight",),
+        "feed_forward.experts.w2.weight": ("mlp.experts.down_proj.weight",),
+        "feed_forward.experts.w3.weight": ("mlp.experts.up_proj.weight",),
     },
 )

@@ -10,6 +10,11 @@ from edgeq.models.rope import Rope, read_rope
 from edgeq.models.settings import Settings
 
 WHOLE, WINDOWED, LINEAR = "full_attention", "sliding_attention", "linear_attention"
+ELSEWHERE = (
+    "llama.cpp's convert_hf_to_gguf.py makes a GGUF file, and `edgeq quantize IN.gguf OUT.gguf "
+    "--size SIZE --text TEXT` fits it"
+)
+"""The remedy for a model that no exporter computes."""
 _MOST_TAPS = 64
 _MOST_LAYERS = 10_000  # far beyond any model; a list as long as a file says could fill the memory
 _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {

@@ -49,10 +49,13 @@ _WRAPPERS = {
             "sliding_window": 4096,
         },
     ),
-    "qwen3_5": _Wrapper(
-        images=(
-            *("vision_config", "image_token_id", "video_token_id", "vision_start_token_id"),
-            "vision_end_token_id",
+    **dict.fromkeys(
+        ("qwen3_5", "qwen3_5_moe"),
+        _Wrapper(
+            images=(
+                *("vision_config", "image_token_id", "video_token_id", "vision_start_token_id"),
+                *("vision_end_token_id", "language_model_only"),
+            ),
         ),
     ),
     "mistral3": _Wrapper(

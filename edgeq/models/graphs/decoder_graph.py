@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from edgeq.core.metadata_keys import CONTEXT_KEY, SWITCH_KEY
 from edgeq.models.architectures import Decoder
-from edgeq.models.architectures.experts import Experts
+from edgeq.models.architectures.experts import PREFERENCE, Experts
 from edgeq.models.graphs.decoder_rope import Rotation, Rotations
 from edgeq.models.graphs.delta_rule import DeltaRule, convolved
 from edgeq.models.graphs.mixture import mixture
@@ -309,7 +309,18 @@ class DecoderGraph:
             return self._linear(gated, f"{own}.down_proj", bias=experts.bias)
 
         scores = self._linear(hidden, f"{stem}.gate", bias=experts.bias)
-        return mixture(self._writer, experts, hidden, scores, feed_forward)
+        preference = None
+        if experts.preference:
+            name = f"{stem.removesuffix('mlp')}{PREFERENCE}"
+            preference = self._writer.constant(name, self._vector(name))
+        mixed = mixture(self._writer, experts, hidden, scores, preference, feed_forward)
+        return self._append("Add", [mixed, self._shared(stem, hidden)]) if experts.shared else mixed
+
+    def _shared(self, stem: str, hidden: ir.Value) -> ir.Value:
+        """What the expert that every token passes through makes of it, times its share."""
+        share = self._linear(hidden, f"{stem}.shared_expert_gate", bias=False)
+        fed = self._feed_forward(f"{stem}.shared_expert", hidden)
+        return self._append("Mul", [fed, self._append("Sigmoid", [share])])
 
     def _limited(self, gate: ir.Value, up: ir.Value, limit: float) -> ir.Value:
         least, most, one = (

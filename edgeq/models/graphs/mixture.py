@@ -19,16 +19,18 @@ def mixture(
     experts: Experts,
     hidden: ir.Value,
     scores: ir.Value,
+    preference: ir.Value | None,
     feed_forward: FeedForward,
 ) -> ir.Value:
     """The sum of what the used experts make of each token, times their shares.
 
-    hidden: (1, tokens, hidden). scores: of the router, (1, tokens, experts).
+    hidden: (1, tokens, hidden). scores: of the router, (1, tokens, experts). preference: (experts,)
+    where experts are chosen by their shares plus that.
     """
     append = writer.append
     first, second = (writer.constant("axes", np.array([axis], np.int64)) for axis in (0, 1))
     rows = append("Squeeze", [hidden, first])
-    shares = _shares(writer, experts, append("Squeeze", [scores, first]))
+    shares = _shares(writer, experts, append("Squeeze", [scores, first]), preference)
     zero = ir.tensor(np.zeros(1, np.float32))
     total = append("ConstantOfShape", [append("Shape", [rows])], {"value": zero})
     for expert in range(experts.count):
@@ -43,17 +45,23 @@ def mixture(
     return append("Unsqueeze", [total, first])
 
 
-def _shares(writer: GraphWriter, experts: Experts, scores: ir.Value) -> ir.Value:
+def _shares(
+    writer: GraphWriter, experts: Experts, scores: ir.Value, preference: ir.Value | None
+) -> ir.Value:
     """Each expert's share of each token, (tokens, experts), zero for those that are not used."""
     append = writer.append
-    shares = append("Softmax", [scores], {"axis": -1})
+    shares = append("Sigmoid" if experts.sigmoid else "Softmax", [scores])
     count = writer.constant("used", np.array([experts.used], np.int64))
-    largest = append("TopK", [shares, count], {"axis": -1}, outputs=2)
-    producer = largest.producer()
-    assert producer is not None
+    ranked = shares if preference is None else append("Add", [shares, preference])
+    largest, chosen = writer.append_all("TopK", [ranked, count], {"axis": -1}, 2)
+    if preference is not None:
+        largest = append("GatherElements", [shares, chosen], {"axis": -1})
     if experts.normalized:
         last = writer.constant("axes", np.array([-1], np.int64))
         largest = append("Div", [largest, append("ReduceSum", [largest, last])])
+    if experts.scale != 1:
+        factor = writer.constant("scale", np.array(experts.scale, np.float32))
+        largest = append("Mul", [largest, factor])
     zero = ir.tensor(np.zeros(1, np.float32))
     none = append("ConstantOfShape", [append("Shape", [shares])], {"value": zero})
-    return append("ScatterElements", [none, producer.outputs[1], largest], {"axis": -1})
+    return append("ScatterElements", [none, chosen, largest], {"axis": -1})

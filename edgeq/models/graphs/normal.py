@@ -60,13 +60,18 @@ def _plain_gemm(writer: GraphWriter, node: ir.Node) -> None:
     given, weight = node.inputs[:2]
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     alpha, beta = (node.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
-    if weight is None or not is_constant(weight) or (alpha != 1 and len(weight.uses()) != 1):
+    if weight is None or not is_constant(weight):
         return
     right = node.attributes.get_int("transB", 0)
     columns = int(weight.shape[0 if right else 1])  # type: ignore[index, arg-type]
     if node.attributes.get_int("transA", 0):
         given = writer.emit(node, "Transpose", [given], {"perm": [1, 0]})
-    inputs: list[ir.Value | None] = [given, _scaled(writer, weight, alpha)]
+    if alpha != 1 and len(weight.uses()) == 1:
+        weight = _scaled(writer, weight, alpha)
+    elif alpha != 1:
+        factor = writer.constant(f"{node.name}.alpha", np.array(alpha, np.float32))
+        given = writer.emit(node, "Mul", [given, factor])
+    inputs: list[ir.Value | None] = [given, weight]
     stored = None if bias is None else _stored_bias(writer, bias, beta, columns)
     if stored is not None or bias is None:
         inputs += [stored] if stored is not None else []

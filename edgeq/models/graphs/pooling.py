@@ -6,19 +6,26 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.models.graphs.rewriting import GraphWriter
-from edgeq.models.sentence_head import Dense, Pooling, SentenceHead
+from edgeq.models.sentence_head import Activation, Dense, LayerNorm, Pooling, SentenceHead
 from edgeq.models.weights import Weights
+
+_OPERATORS = {"ReLU": "Relu", "LeakyReLU": "LeakyRelu", "ELU": "Elu", "SELU": "Selu"}
 
 
 def add_head(graph: ir.Model, head: SentenceHead, hidden: int) -> None:
     """Append the head that turns a text's unmasked tokens, of width `hidden`, into one vector."""
     writer = GraphWriter(graph)
     mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
-    pooled = _pooled(writer, head.pooling, graph.graph.outputs[0], mask)
-    for dense in head.dense:
-        pooled = _dense(writer, dense, pooled)
-    if head.normalize:
-        pooled = writer.append("LpNormalization", [pooled], {"axis": -1, "p": 2})
+    tokens = graph.graph.outputs[0]
+    parts = [_pooled(writer, pooling, tokens, mask) for pooling in head.poolings]
+    pooled = writer.append("Concat", parts, {"axis": -1}) if len(parts) > 1 else parts[0]
+    for layer in head.layers:
+        if isinstance(layer, Dense):
+            pooled = _dense(writer, layer, pooled)
+        elif isinstance(layer, LayerNorm):
+            pooled = _layer_norm(writer, layer, pooled)
+        else:
+            pooled = writer.append("LpNormalization", [pooled], {"axis": -1, "p": 2})
     if head.truncate is not None:
         bounds = [_integers(writer, value) for value in (0, head.truncate, -1)]
         pooled = writer.append("Slice", [pooled, *bounds])
@@ -66,9 +73,34 @@ def _dense(writer: GraphWriter, dense: Dense, value: ir.Value) -> ir.Value:
     if dense.bias:
         shift = writer.constant(f"{dense.name}.linear.bias", weights.read("linear.bias"))
         value = writer.append("Add", [value, shift])
-    if dense.activation == "Identity":
-        return value
-    return writer.append({"ReLU": "Relu"}.get(dense.activation, dense.activation), [value])
+    return _activated(writer, dense.activation, value)
+
+
+def _activated(writer: GraphWriter, activation: Activation, value: ir.Value) -> ir.Value:
+    match activation:
+        case "Identity":
+            return value
+        case "SiLU":
+            return writer.append("Mul", [value, writer.append("Sigmoid", [value])])
+        case "GELU":
+            root, one, half = (
+                writer.constant("head.number", np.array(number, np.float32))
+                for number in (2**0.5, 1, 0.5)
+            )
+            error = writer.append("Erf", [writer.append("Div", [value, root])])
+            scaled = writer.append("Mul", [value, writer.append("Add", [error, one])])
+            return writer.append("Mul", [scaled, half])
+        case _:
+            return writer.append(_OPERATORS.get(activation, activation), [value])
+
+
+def _layer_norm(writer: GraphWriter, norm: LayerNorm, value: ir.Value) -> ir.Value:
+    weights = Weights([norm.file])
+    parts = [
+        writer.constant(f"{norm.name}.{name}", weights.read(name))
+        for name in ("norm.weight", "norm.bias")
+    ]
+    return writer.append("LayerNormalization", [value, *parts], {"axis": -1, "epsilon": 1e-5})
 
 
 def _integers(writer: GraphWriter, value: int) -> ir.Value:

@@ -16,9 +16,9 @@ CONTRIB = "com.microsoft"
 # Constants below this stay in the graph file, such as shapes and axes.
 _EXTERNAL_FROM_BYTES = 1024
 _ALIGNMENT = 64
-_MAKE_SEQUENCES = frozenset(
+_MAKE_NO_TENSORS = frozenset(
     f"Sequence{what}" for what in ("Empty", "Construct", "Insert", "Erase", "Map")
-) | {"SplitToSequence"}
+) | {"SplitToSequence", "Optional"}
 _SAME_BYTES = "edgeq.same_bytes"  # key of ir.Value.meta: the value that owns the bytes
 
 
@@ -184,13 +184,13 @@ def infer_shapes(model: ir.Model) -> None:
     logger.disabled = True  # it logs a stack trace if onnx cannot tell; nothing is changed then
     inference(model)
     logger.disabled = False
-    for value in _sequences(model.graph, set()):
+    for value in _no_tensors(model.graph, set()):
         if not isinstance(value.type, ir.SequenceType):
             value.type = value.shape = None  # taken for one of its tensors; no file need say more
 
 
-def _sequences(graph: ir.Graph, known: set[ir.Value]) -> set[ir.Value]:
-    """Values that are sequences of tensors; known: those of the graphs around this one."""
+def _no_tensors(graph: ir.Graph, known: set[ir.Value]) -> set[ir.Value]:
+    """Values that are sequences or optional; known: those of the graphs around this one."""
     for node in graph:
         passed_on = [(node.inputs[0], node.outputs[0])] if node.op_type == "Identity" else []
         for body in bodies(node):
@@ -200,11 +200,11 @@ def _sequences(graph: ir.Graph, known: set[ir.Value]) -> set[ir.Value]:
                     for mine, at in zip(body.inputs[2:], node.inputs[2:], strict=True)
                     if at in known
                 }
-            _sequences(body, known)
+            _no_tensors(body, known)
             carried = body.outputs[1:] if node.op_type == "Loop" else body.outputs
             passed_on += zip(carried, node.outputs, strict=False)
         known |= {to for source, to in passed_on if source in known}
-        if node.op_type in _MAKE_SEQUENCES:
+        if node.op_type in _MAKE_NO_TENSORS:
             known.add(node.outputs[0])
     return known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -55,6 +55,7 @@ def read_source(path: Path) -> onnx.ModelProto:
     _refuse_other_values(path, proto)
     try:
         if proto.functions:
+            _state_defaults(proto)
             proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
         _densify(proto.graph)
         _open_lengths(proto.graph)
@@ -64,6 +65,25 @@ def read_source(path: Path) -> onnx.ModelProto:
     if defect:
         raise unreadable(path, defect)
     return proto
+
+
+def _state_defaults(proto: onnx.ModelProto) -> None:
+    """Write the default attributes of functions into their calls: the inliner ignores them."""
+    defaults = {(each.domain, each.name): each.attribute_proto for each in proto.functions}
+    for nodes in (proto.graph.node, *(each.node for each in proto.functions)):
+        for node in nodes_within(nodes):
+            stated = {attribute.name for attribute in node.attribute}
+            missing = defaults.get((node.domain, node.op_type), ())
+            node.attribute.extend(each for each in missing if each.name not in stated)
+
+
+def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Every node, those of subgraphs included."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from nodes_within(graph.node)
 
 
 def read_whole(path: Path) -> onnx.ModelProto:
@@ -177,6 +197,10 @@ def _refuse_other_values(path: Path, proto: onnx.ModelProto) -> None:
             if found:
                 what = f"the {kind} {value.name!r} is {found}, and edgeq runs tensors of numbers"
                 remedy = f"export the model with a tensor as {kind}"
+                problems.append(Problem(str(path), what, remedy))
+            elif kind == "input" and not value.type.tensor_type.HasField("shape"):
+                what = f"the input {value.name!r} states no shape, not even how many axes it has"
+                remedy = "export it with a shape; a free length has a name in place of a number"
                 problems.append(Problem(str(path), what, remedy))
     if problems:
         raise InvalidInput(problems)

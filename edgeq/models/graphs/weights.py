@@ -317,9 +317,9 @@ def _use(node: ir.Node, position: int, value: ir.Value, in_main: bool) -> Weight
         case "LSTM", 1 | 2:
             return _lstm_use(node, in_main)
         case (("GRU" | "RNN"), _):
-            return "onnxruntime has no quantized kernel for this operator"
+            return "it has no quantized kernel"
         case "ConvTranspose", 1:
-            return "onnxruntime has no quantized kernel for this operator"
+            return "it has no quantized kernel"
     return f"its input {position} has no quantized form here"
 
 

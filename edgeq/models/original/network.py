@@ -50,6 +50,7 @@ def open_network(directory: ModelDirectory | ImageDirectory, task: Task) -> Any:
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    _require_known(directory)
     try:
         with usual_names(directory) as place:
             network, report = getattr(transformers, task.auto_class).from_pretrained(
@@ -69,6 +70,17 @@ def open_network(directory: ModelDirectory | ImageDirectory, task: Task) -> Any:
         raise InvalidInput(Problem(str(directory.path), what, remedy)) from None
     refuse_misfits(directory, task, report)
     return network.eval()
+
+
+def _require_known(directory: ModelDirectory | ImageDirectory) -> None:
+    """Raise InvalidInput for a family that the installed transformers is too old for."""
+    import transformers
+
+    family = directory.config.get("model_type")
+    if isinstance(family, str) and family not in transformers.CONFIG_MAPPING:
+        what = f"transformers {transformers.__version__} does not know the architecture {family!r}"
+        remedy = "install a later one: pip install --upgrade transformers"
+        raise InvalidInput(Problem(str(directory.path), what, remedy))
 
 
 @contextlib.contextmanager

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from edgeq.core.artifact import TensorRecord
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.apple.decide import width
 from edgeq.formats.apple.weights import settle_apple
 from edgeq.formats.file_format import TensorPlan
@@ -14,6 +17,23 @@ from edgeq.pipeline.build.stages import Stages
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
+
+
+def require_shapes(
+    stages: Stages, shapes: Mapping[str, Sequence[tuple[int, ...]]], section: str
+) -> None:
+    """Raise InvalidInput for an input whose shape no calibration sample has.
+
+    section: of the recipe, where shapes are set.
+    """
+    feeds = [] if stages.planned.model.text else stages.feeds(stages.float_graph())
+    for name, allowed in shapes.items():
+        seen = [np.shape(feed[name]) for feed in feeds]
+        if seen and not set(seen) & set(map(tuple, allowed)):
+            wanted = f"{section}: {{inputs: {{{name}: {list(seen[0])}}}}}"
+            what = f"the file's input {name!r} has the shape {list(allowed[0])}, samples {seen[0]}"
+            where = stages.planned.document.place((section, "inputs"))
+            raise InvalidInput(Problem(where, what, f"write {wanted}"))
 
 
 def apple_codes(

@@ -21,7 +21,7 @@ from edgeq.formats.coreai.write import export_decoder_coreai, export_graph_corea
 from edgeq.formats.onnx.write import value_info
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.models.graphs.opened import load_graph
-from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in
+from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in, require_shapes
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of
 from edgeq.pipeline.plan.images import fixed_shape
@@ -61,6 +61,7 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
         inputs, outputs = _decoder_values(model.decoder.vocabulary)
     else:
         graph, shapes = stages.float_graph(), _shapes(stages)
+        require_shapes(stages, shapes, "coreai")
         _prove(stages, shapes)
         codes = apple_codes(stages, name, apple_decisions(model, intent))
         stages.progress(f"{name}: write the model")

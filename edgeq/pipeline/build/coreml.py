@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeq.core.artifact import COREML_PACKAGE, ValueInfo
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.apple.decoder import IDS, POSITION
 from edgeq.formats.apple.plan import apple_decisions
 from edgeq.formats.apple.weights import find_coded_apple
@@ -16,12 +17,12 @@ from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.executor.images import pixels
 from edgeq.formats.coreml.lengths import filled, fitted
-from edgeq.formats.coreml.overflow import refuse_overflow
+from edgeq.formats.coreml.overflow import not_finite, refuse_overflow
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
 from edgeq.formats.onnx.write import codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.models.graphs.rounding import Found
-from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in
+from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in, require_shapes
 from edgeq.pipeline.build.coreml_proof import prove_coreml
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
@@ -50,7 +51,9 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     plans = tuple(planned_tensors(planned.model, intent, compute))
     target, *_ = target_of(planned.recipe, plans)
     if planned.model.decoder is None:
-        prove_coreml(stages, _shapes(stages, stages.float_graph()))
+        shapes = _shapes(stages, stages.float_graph())
+        require_shapes(stages, shapes, "coreml")
+        prove_coreml(stages, shapes)
     found = _found(stages, name, intent)
     codes = {tensor: quantized.tensor for tensor, quantized in found.weights.items()}
     package = destination / COREML_PACKAGE
@@ -59,7 +62,7 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     stages.progress(f"{name}: look for infinities")
     texts = _texts(stages, load(package).inputs())
     where = planned.document.place(("coreml", "float32"))
-    refuse_overflow(package, texts, where, spec.float32)
+    refuse_overflow(package, texts, where, spec.float32, lambda: _own_infinities(stages, texts))
     files = files_in(package, destination)
     text = planned.model.text
     longest = None
@@ -190,6 +193,17 @@ def _texts(stages: Stages, inputs: dict[str, Any]) -> list[list[Call]]:
         [{name: fitted(array, inputs[name]) for name, array in feed.items() if name in inputs}]
         for feed in feeds
     ]
+
+
+def _own_infinities(stages: Stages, texts: list[list[Call]]) -> Container[str]:
+    """Operators where NaN or infinity begins without codes, in float32."""
+    if stages.planned.model.decoder is not None:
+        return ()
+    graph, image = stages.float_graph(), image_of(stages.planned.recipe.coreml)
+    with TemporaryFolder() as folder:
+        package, shapes = Path(folder, COREML_PACKAGE), _shapes(stages, graph)
+        export_graph_coreml(graph, package, {}, shapes=shapes, compute="float32", image=image)
+        return not_finite(load(package), texts)
 
 
 def _pieces(ids: Any, value: Any) -> list[Call]:

@@ -23,7 +23,6 @@ from edgeq.formats.written import text_settings
 from edgeq.measure.choices import continuations
 from edgeq.measure.inputs import Evaluation, evaluation_texts
 from edgeq.measure.text_passes import corpus_windows
-from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float
@@ -36,8 +35,11 @@ from edgeq.pipeline.proof.request import AnswersRequest
 from edgeq.quantize.storage import Format
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.question_sets import Question, read_questions
+from edgeq.recipe.windows import drawn
 
 _LARGEST = 8 << 30  # limit on the bytes of recorded answers
+_USUAL = 4 << 30  # of those of a recipe that does not say how many
+_FEWEST = 2  # windows, for a standard error
 
 
 def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluation | None:
@@ -148,7 +150,7 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     size = planned.recipe.workload.window
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
-    _refuse_large(len(windows), size, decoder, evaluation)
+    windows = recordable(windows, decoder.vocabulary, evaluation)
     context = planned.recipe.workload.context
     asked = continuations(tokenizer.ids, evaluation.questions, context, "data.questions")
     return {"windows": windows, **({"asked": asked} if asked else {})}
@@ -160,9 +162,18 @@ def _texts(task: str, evaluation: Evaluation) -> tuple[TextOrPair, ...]:
     return evaluation_texts(evaluation)[0]
 
 
-def _refuse_large(count: int, size: int, decoder: Decoder, evaluation: Evaluation) -> None:
-    each = size // 2 * decoder.vocabulary * 4
-    if count * each > _LARGEST:
-        what = f"{count} of its windows give {format_bytes(count * each)} of predictions to compare"
-        remedy = f"write 'samples: {_LARGEST // each}' in data.evaluation"
-        raise InvalidInput(Problem(str(evaluation.path), what, remedy))
+def recordable(
+    windows: list[list[int]], vocabulary: int, evaluation: Evaluation
+) -> list[list[int]]:
+    """All windows, or as many as predictions can be recorded of if the recipe states no number."""
+    each = len(windows[0]) // 2 * vocabulary * 4
+    if evaluation.samples is None and _USUAL // each >= _FEWEST:
+        return drawn(windows, _USUAL // each)
+    most = _LARGEST // each
+    if len(windows) <= most:
+        return windows
+    what = f"{len(windows)} of its windows give {format_bytes(len(windows) * each)} of predictions"
+    remedy = f"write 'samples: {most}' in data.evaluation"
+    if most < _FEWEST:
+        remedy = "write a smaller context in workload"
+    raise InvalidInput(Problem(str(evaluation.path), f"{what} to compare", remedy))

@@ -150,14 +150,14 @@ class Answers(Network):
 
     def __init__(self, directory: ModelDirectory, task: Task) -> None:
         super().__init__(directory, task)
-        self._pooling = directory.head.pooling if task.has_sentence_head else None
-        self.distance = "squared error" if self._pooling is None else "1 - cosine"
+        self._poolings = directory.head.poolings if task.has_sentence_head else None
+        self.distance = "squared error" if self._poolings is None else "1 - cosine"
 
     def states(self, sample: Feed) -> torch.Tensor:
         """See `Network.states`."""
         given = {name: torch.from_numpy(np.asarray(value)) for name, value in sample.items()}
         outputs = self.model(**given)
-        if self._pooling is None:
+        if self._poolings is None:
             return torch.atleast_2d(outputs.logits[0])
         found: torch.Tensor = outputs.last_hidden_state[0]
         if "attention_mask" in given:
@@ -175,9 +175,12 @@ class Answers(Network):
 
     def _distance(self, states: torch.Tensor, taught: NDArray[np.float32]) -> torch.Tensor:
         wanted = torch.from_numpy(taught)
-        if self._pooling is None:
+        if self._poolings is None:
             return (states - wanted).square().mean(-1)
-        both = (_pooled(each, self._pooling) for each in (states, wanted))
+        both = (
+            torch.cat([_pooled(each, pooling) for pooling in self._poolings])
+            for each in (states, wanted)
+        )
         return 1 - functional.cosine_similarity(*both, dim=0)[None]
 
 

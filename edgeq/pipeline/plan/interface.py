@@ -166,9 +166,9 @@ def _require_head(
         raise InvalidInput(Problem(where, what, "export it with the input attention_mask"))
     width = answer[-1]
     assert isinstance(width, int)
-    if len(answer) == _TEXT_AXES and width != files.head.width(width):
-        what = f"{model.located.path.name} gives {width} values, {files.path} says "
-        what += str(files.head.width(width))
+    described = files.head.width(width // len(files.head.poolings))
+    if len(answer) == _TEXT_AXES and width != described:
+        what = f"{model.located.path.name} gives {width} values, {files.path} says {described}"
         raise InvalidInput(Problem(where, what, "export the model that the files describe"))
 
 

@@ -15,8 +15,7 @@ from edgeq.core.artifact import ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.threads import default_threads
 from edgeq.formats.samples import fit
-from edgeq.models.graphs.source import first_line
-from edgeq.models.onnx_session import open_graph, open_session, version
+from edgeq.models.onnx_session import open_graph, open_session, reason, version
 from edgeq.models.original.head import apply_head
 from edgeq.models.sentence_head import SentenceHead
 
@@ -52,7 +51,7 @@ class OnnxOriginal:
             found: list[Array] = self.session.run(names, ready)
         except Exception as error:  # onnxruntime's exceptions share no base class
             shapes = ", ".join(f"{name} {array.shape}" for name, array in ready.items())
-            what = f"onnxruntime stops on {shapes}: {first_line(error)}"
+            what = f"onnxruntime stops on {shapes}: {reason(error)}"
             remedy = "give data.calibration samples that the model runs on"
             raise InvalidInput(Problem(str(self.path), what, remedy)) from None
         if self.head is not None and names is None:
@@ -73,8 +72,8 @@ def open_original(path: Path, head: SentenceHead | None = None) -> OnnxOriginal:
     try:
         session = open_session(path, threads=default_threads(), optimized=True, settings={})
     except InvalidInput as error:
-        reason = first_line(error.__cause__ or error)
-        what = f"onnxruntime {version()} cannot run it as the reference: {reason}"
+        said = reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        what = f"onnxruntime {version()} cannot run it as the reference: {said}"
         remedy = "export it with operators and types that onnxruntime supports on CPUs"
         raise InvalidInput(Problem(str(path), what, remedy)) from None
     inputs, outputs = _values(session.get_inputs()), _values(session.get_outputs())
@@ -104,11 +103,14 @@ def made_up(original: OnnxOriginal) -> dict[str, Array]:
         for highest in (2, 1):  # integers may be indices: 0 and 1, then 0
             feed = _random(original.inputs, first, other, highest)
             try:
-                original.run(feed)
+                found = original.run(feed)
             except InvalidInput as error:
                 problem = problem or error
-            else:
-                return feed
+                continue
+            if any(array.dtype.kind == "f" and np.isnan(array).any() for array in found):
+                # Roots and logarithms, or a mask beyond 1, which has to be from 0 to 1.
+                return {name: _positive(array) for name, array in feed.items()}
+            return feed
     assert problem is not None
     raise problem
 
@@ -123,6 +125,11 @@ def _random(inputs: Sequence[ValueInfo], first: int, other: int, highest: int) -
         array = rng.standard_normal(shape) if floating else rng.integers(0, highest, shape)
         feed[value.name] = np.asarray(array).astype(value.dtype)
     return feed
+
+
+def _positive(array: Array) -> Array:
+    is_float = array.dtype.kind == "f"
+    return np.asarray(np.abs(array) % 1).astype(array.dtype) if is_float else array
 
 
 def _values(given: Sequence[Any]) -> tuple[ValueInfo, ...]:

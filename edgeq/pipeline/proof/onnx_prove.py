@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import onnx.numpy_helper
 from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.temporary import TemporaryFolder
-from edgeq.models.graphs.source import read_whole, take_data, with_data
+from edgeq.models.graphs.source import nodes_within, read_whole, take_data, with_data
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
 
 Array = npt.NDArray[Any]
@@ -43,15 +43,17 @@ def prove_onnx(
     original: what answers for the file, if not onnxruntime alone. Raises InvalidInput if interface
     or answers differ, naming the first operator that does.
     """
-    original, imported = original or open_original(path), open_original(graph / MODEL_FILE)
+    original, imported = original or open_original(path), _opened(path, graph)
     _refuse_random(path)
     _same_interface(original, imported)
     kind = _kind(path, graph)
     worst = 0.0
     for feed in feeds:
         wanted, found = original.run(feed), imported.run(feed)
+        _refuse_nan(original, wanted)
         difference = max(map(distance, found, wanted), default=0.0)
         if not _passes(found, wanted, kind):
+            _refuse_chance(original, feed, wanted)
             raise _refusal(path, difference, _parting(original, feed, kind))
         worst = max(worst, difference if difference < np.inf else 0.0)
     names = ", ".join(value.name for value in original.outputs)
@@ -61,6 +63,32 @@ def prove_onnx(
         difference=worst,
         tolerance=TOLERANCES[kind],
     )
+
+
+def _opened(path: Path, graph: Path) -> OnnxOriginal:
+    try:
+        return open_original(graph / MODEL_FILE)
+    except InvalidInput as error:
+        what = f"edgeq's import of it does not open: {error.problems[0].what}"
+        raise InvalidInput(Problem(str(path), what, _REMEDY)) from None
+
+
+def _refuse_nan(original: OnnxOriginal, answers: Sequence[Array]) -> None:
+    for value, array in zip(original.outputs, answers, strict=True):
+        odd = int(np.isnan(array).sum()) if array.dtype.kind == "f" else 0
+        if odd:
+            what = f"its output {value.name!r} is NaN in {odd} of {array.size} values of a sample"
+            remedy = "give data.calibration samples that the model is made for, or train it again"
+            raise InvalidInput(Problem(str(original.path), what, remedy))
+
+
+def _refuse_chance(
+    original: OnnxOriginal, feed: Mapping[str, Array], answers: Sequence[Array]
+) -> None:
+    if max(map(distance, original.run(feed), answers), default=0.0) > 0:
+        what = "two runs of it on one sample give different answers: it draws random numbers"
+        remedy = "export it in evaluation mode, model.eval(), or make the noise an input"
+        raise InvalidInput(Problem(str(original.path), what, remedy))
 
 
 def distance(found: Array, wanted: Array) -> float:
@@ -121,12 +149,12 @@ def _refuse_random(path: Path) -> None:
     model = onnx.load(path, load_external_data=False)
     is_true = functools.partial(_is_true, path=path)
     truths = {tensor.name for tensor in model.graph.initializer if is_true(tensor)}
-    for node in _nodes(model.graph.node):
+    for node in nodes_within(model.graph.node):
         for attribute in node.attribute if node.op_type == "Constant" else ():
             if attribute.name == "value" and is_true(attribute.t):
                 truths.update(node.output)
     functions = (node for function in model.functions for node in function.node)
-    for node in _nodes([*model.graph.node, *functions]):
+    for node in nodes_within([*model.graph.node, *functions]):
         drops = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in truths
         seeded = any(attribute.name == "seed" for attribute in node.attribute)
         if (drops or node.op_type.startswith(_RANDOM)) and not seeded:
@@ -135,15 +163,6 @@ def _refuse_random(path: Path) -> None:
             if drops:
                 remedy = "export the model in evaluation mode: model.eval()"
             raise InvalidInput(Problem(str(path), what, remedy))
-
-
-def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Every node, those of subgraphs included."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g.node)
 
 
 def _is_true(tensor: onnx.TensorProto, path: Path) -> bool:

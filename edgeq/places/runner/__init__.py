@@ -1,4 +1,4 @@
-"""edgeq-runner: the measuring passes of ONNX models in a small program, for devices without Python.
+"""edgeq-runner: the measuring passes in a small program, for devices without Python.
 
 Its source is in the folder `source`: C++17 that needs no library to build.
 """

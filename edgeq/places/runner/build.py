@@ -1,10 +1,8 @@
-"""Compile edgeq-runner for a device, with whichever cross compiler is installed; and onnxruntime's
-library for it, out of the package that has it."""
+"""Compile edgeq-runner for a device, with whichever cross compiler is installed; and find the
+libraries that it opens there, in the packages that have them."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -12,66 +10,90 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path
 
+from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.devices.profile import Device
 from edgeq.formats import runtime_cache
+from edgeq.places.runner.llama_header import BUILD, llama_header
 
 _FLAGS = ("-std=c++17", "-O2", "-s", "-pthread")
 _STATIC = ("-static-libstdc++", "-static-libgcc")  # on the device there may be neither
-RUNNER = "edgeq-runner"
+RUNNER, NAMES = "edgeq-runner", "libpython-names.so"
 _SECONDS = 600.0
 _NDK = "toolchains/llvm/prebuilt"
 _ANDROID = "aarch64-linux-android28-clang++"
 
 
 @dataclass(frozen=True)
-class Target:
-    """A kind of device: its compilers, and where its onnxruntime library is to be had.
+class Library:
+    """A runtime's library: its path in the package that `package` names."""
 
-    member: the library's path in the package that `package` names.
-    """
-
-    triple: str
-    zig: str | None
     member: str
     package: str
-    install: str
 
     @property
     def fetch(self) -> str:
-        """How to get the library, in the version that is installed here."""
-        return self.package.format(version=importlib.metadata.version("onnxruntime"))
+        """How to get the package, in the version that is installed here."""
+        return self.package.format(
+            onnxruntime=importlib.metadata.version("onnxruntime"), llama=BUILD.version
+        )
 
 
-_MEMBER = "onnxruntime/capi/libonnxruntime.so.*"
-_WHEEL = "pip download onnxruntime=={{version}} --no-deps --only-binary :all: --platform {}"
+@dataclass(frozen=True)
+class Target:
+    """A kind of device: its compilers, and where its runtimes are to be had, by format."""
+
+    triple: str
+    zig: str | None
+    install: str
+    libraries: Mapping[str, Library]
+
+
+def _wheels(arch: str) -> dict[str, Library]:
+    words = "pip download {} --no-deps --only-binary :all: --platform {}_{}"
+    return {
+        "onnxruntime": Library(
+            "onnxruntime/capi/libonnxruntime.so.*",
+            words.format("onnxruntime=={onnxruntime}", "manylinux_2_28", arch),
+        ),
+        "llama.cpp": Library(
+            "xllamacpp/xllamacpp.abi3.so",
+            words.format("xllamacpp=={llama}", "manylinux_2_17", arch),
+        ),
+    }
+
+
 TARGETS = {
     ("android", "aarch64"): Target(
         "aarch64-linux-android",
         None,
-        "jni/arm64-v8a/libonnxruntime.so",
-        "the .aar of com.microsoft.onnxruntime:onnxruntime-android:{version} in Maven Central",
         "install Android's NDK, and set ANDROID_NDK_HOME to its directory",
+        {
+            "onnxruntime": Library(
+                "jni/arm64-v8a/libonnxruntime.so",
+                "the .aar of com.microsoft.onnxruntime:onnxruntime-android:{onnxruntime} in Maven "
+                "Central",
+            )
+        },
     ),
     ("linux", "aarch64"): Target(
         "aarch64-linux-gnu",
         "aarch64-linux-gnu.2.28",
-        _MEMBER,
-        _WHEEL.format("manylinux_2_28_aarch64"),
         "install a cross compiler: pip install ziglang, or apt-get install g++-aarch64-linux-gnu",
+        _wheels("aarch64"),
     ),
     ("linux", "x86_64"): Target(
         "x86_64-linux-gnu",
         "x86_64-linux-gnu.2.28",
-        _MEMBER,
-        _WHEEL.format("manylinux_2_28_x86_64"),
         "install a compiler: pip install ziglang, or apt-get install g++",
+        _wheels("x86_64"),
     ),
 }
 """By the device's operating system and architecture."""
@@ -87,53 +109,66 @@ def target_of(device: Device) -> Target:
 
 
 def find_runner(target: Target) -> Path:
-    """The runner for `target`, compiled on first use and cached."""
-    with _source() as source:
-        texts = b"".join(path.read_bytes() for path in sorted(source.iterdir()))
-        key = {"target": target.triple, "source": hashlib.sha256(texts).hexdigest()}
+    """A directory with the runner for `target`, and `NAMES`; compiled on first use and cached."""
+    with resources.as_file(resources.files("edgeq.places.runner") / "source") as source:
+        texts = {path.name: path.read_text("utf-8") for path in sorted(source.iterdir())}
+    texts["llama_abi.hpp"] = llama_header()
+    key = {"target": target.triple, "source": canonical.sha256_of(texts)}
+    return runtime_cache.store().stage(
+        RUNNER, key, lambda directory: _compile(target, texts, directory), describe=RUNNER
+    )
 
-        def make(directory: Path) -> None:
-            _compile(target, source / "main.cpp", directory / RUNNER)
 
-        return runtime_cache.store().stage(RUNNER, key, make, describe=RUNNER) / RUNNER
-
-
-def find_library(path: Path, target: Target, folder: Path) -> Path:
-    """The library in `path`: itself, or a package that has it, which is unpacked to `folder`.
+def find_library(path: Path, target: Target, runtime: str, folder: Path) -> Path:
+    """The library of a runtime: the file `path`, or what is unpacked to `folder` out of the package
+    `path`, or out of one of those in the directory `path`.
 
     Raises InvalidInput, with where it is to be had.
     """
-    if not path.is_file():
-        remedy = f"get it: {target.fetch}; and name that file"
-        raise InvalidInput(Problem(str(path), "is not a file", remedy))
-    if not zipfile.is_zipfile(path):
-        return path
-    with zipfile.ZipFile(path) as package:
-        names = [name for name in package.namelist() if fnmatch(name, target.member)]
-        if len(names) != 1:
-            what = f"has no {target.member}"
-            raise InvalidInput(Problem(str(path), what, f"get it: {target.fetch}"))
-        return Path(package.extract(names[0], folder))
+    library = target.libraries.get(runtime)
+    if library is None:
+        what = f"no library of llama.cpp is known for {target.triple}"
+        raise InvalidInput(Problem(str(path), what, "measure an ONNX model"))
+    remedy = f"get it: {library.fetch}; and name that file"
+    if not path.exists():
+        raise InvalidInput(Problem(str(path), "does not exist", remedy))
+    for each in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if not zipfile.is_zipfile(each):
+            if each == path:
+                return path
+            continue
+        with zipfile.ZipFile(each) as package:
+            for name in package.namelist():
+                if fnmatch(name, library.member):
+                    return Path(package.extract(name, folder))
+    raise InvalidInput(Problem(str(path), f"has no {library.member}", remedy))
 
 
-def _source() -> contextlib.AbstractContextManager[Path]:
-    return resources.as_file(resources.files("edgeq.places.runner") / "source")
-
-
-def _compile(target: Target, source: Path, out: Path) -> None:
+def _compile(target: Target, texts: Mapping[str, str], out: Path) -> None:
     compiler = next(_compilers(target), None)
     if compiler is None:
         what = f"no C++ compiler for {target.triple} here"
         raise Missing(Problem(RUNNER, what, target.install))
-    command = [*compiler, str(source), "-o", str(out), *_FLAGS, "-ldl"]
+    with TemporaryFolder() as name:
+        for file, text in texts.items():
+            Path(name, file).write_text(text, encoding="utf-8")
+        for source, options, made in (
+            ("main.cpp", ("-ldl",), RUNNER),
+            ("python_names.cpp", ("-shared", "-fPIC"), NAMES),
+        ):
+            command = [*compiler, str(Path(name, source)), "-o", str(out / made), *_FLAGS, *options]
+            _run(command, target)
+
+
+def _run(command: list[str], target: Target) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired:
-        what = f"{compiler[0]} did not finish within {_SECONDS:g} s"
+        what = f"{command[0]} did not finish within {_SECONDS:g} s"
         raise Missing(Problem(RUNNER, what, "try again")) from None
     if done.returncode != 0:
         said = " ".join(done.stderr.split())[:400]
-        raise Missing(Problem(RUNNER, f"{compiler[0]} failed: {said}", target.install))
+        raise Missing(Problem(RUNNER, f"{command[0]} failed: {said}", target.install))
 
 
 def _compilers(target: Target) -> Iterator[list[str]]:

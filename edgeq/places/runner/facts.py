@@ -65,7 +65,7 @@ def parse_facts(printed: str, id: str, name: str, reach: str) -> Device:
         "os_version": said.android or said.kernel,
         "app_memory": (AppMemory(os="any", limit=ram, basis="read"),),
         "counts": "high-water",
-        "runtimes": ("onnx",),
+        "runtimes": ("onnx",) if said.android else ("onnx", "gguf"),
     }
     notes = dict.fromkeys(facts, "read off the device") | {
         "app_memory": "all of its memory; Android may end an app that uses less",

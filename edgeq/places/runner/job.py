@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.core.artifact import MODEL_FILE, TOKENIZER_FILE, Artifact
+from edgeq.core.artifact import (
+    ADAPTER_FILE,
+    GGUF_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    Artifact,
+)
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY, SESSION_KEY, STATE_KEY
 from edgeq.core.tasks import task_of
@@ -20,6 +26,7 @@ from edgeq.formats import timed_feed
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder
 from edgeq.formats.timed_feed import Feed
+from edgeq.models.onnx_session import PRODUCT_MODEL
 from edgeq.places.process import Request
 from edgeq.recipe import data_sets
 
@@ -29,35 +36,40 @@ MEMORY_RUNS = 32
 
 @dataclass(frozen=True)
 class Job:
-    """Lines of the runner's request that a pass has of its own; `words` describe its inputs."""
+    """Lines of the runner's request, and files that they name.
 
+    base: what every pass of the artifact has. lines: what this one has in addition. facts: fields
+    of the reply that are known here.
+    """
+
+    base: tuple[str, ...]
     lines: tuple[str, ...]
-    feeds: Path
-    words: str
+    files: tuple[Path, ...]
+    facts: dict[str, Any]
 
 
 def require_runnable(package: Package, where: str) -> None:
     """Raise InvalidInput for an artifact that the runner cannot run."""
     artifact = package.artifact
-    if MODEL_FILE not in artifact.files or task_of(artifact.task).generates:
-        what = f"edgeq-runner runs ONNX models of texts and arrays, not {artifact.name}"
-        remedy = f"measure it with Python there: {where}?python=/path/there"
-        raise InvalidInput(Problem(artifact.name, f"{what} for {artifact.task}", remedy))
-    if artifact.settings.get(STATE_KEY):
+    generates = task_of(artifact.task).generates
+    what = ""
+    if (GGUF_FILE if generates else MODEL_FILE) not in artifact.files:
+        what = "is neither an ONNX model of texts or arrays nor a language model in one GGUF file"
+    elif artifact.settings.get(STATE_KEY):
         what = "has a state, and edgeq-runner runs single steps"
+    elif ADAPTER_FILE in artifact.files:
+        what = "has an adapter, and edgeq-runner opens none"
+    if what:
         remedy = f"measure it with Python there: {where}?python=/path/there"
         raise InvalidInput(Problem(artifact.name, what, remedy))
-    for value in (*artifact.inputs, *artifact.outputs):
-        if "\n" in value.name:
-            raise InvalidInput(Problem(artifact.name, "a name has a line break", "rename it"))
 
 
-def session_lines(artifact: Artifact) -> tuple[str, ...]:
+def _session_lines(artifact: Artifact) -> tuple[str, ...]:
     """Inputs, outputs and session entries, as `edgeq.formats.onnx.prepacked` takes them."""
     own = artifact.settings.get(SESSION_KEY)
     by_cpu = artifact.settings.get(SESSION_BY_CPU_KEY, SESSION_BY_CPU)
     entries = {"any": own} if own is not None else by_cpu
-    return (
+    lines = (
         *(f"input {value.name}" for value in artifact.inputs),
         *(f"output {value.name}" for value in artifact.outputs),
         *(
@@ -66,25 +78,41 @@ def session_lines(artifact: Artifact) -> tuple[str, ...]:
             for name, value in settings.items()
         ),
     )
+    if any("\n" in line for line in lines):  # the rest would be lines of their own
+        what = "a name or a session setting has a line break"
+        raise InvalidInput(Problem(artifact.name, what, "rename it"))
+    return lines
 
 
 def make_job(request: Request, package: Package, folder: Path) -> Job:
-    """The part of a pass that differs between passes; its arrays are written to `folder`."""
-    feeds = folder / "feeds.npy"
+    """A pass of an ONNX model; its arrays are written to `folder`."""
+    feeds, probe = folder / "feeds.npy", folder / "probe.onnx"
+    probe.write_bytes(PRODUCT_MODEL)
+    lines: tuple[str, ...] = ()
     if request.work == "quality":
         samples = _write(feeds, package.artifact, _evaluation(request, package))
         noun = "evaluation samples" if request.texts == () else "texts, one at a time"
-        return Job((), feeds, f"{samples} {noun}")
-    feed, words = _timed(request, package)
-    _write(feeds, package.artifact, [feed])
-    if request.work == "memory":
-        return Job((f"runs {MEMORY_RUNS}",), feeds, words)
-    limits = (
-        f"limit {q} {request.limits[key]!r}"
-        for key, q in _QUANTILES.items()
-        if key in request.limits
+        words = f"{samples} {noun}"
+    else:
+        feed, words = _timed(request, package)
+        _write(feeds, package.artifact, [feed])
+        lines = (f"runs {MEMORY_RUNS}",)
+    if request.work == "latency":
+        limits = (
+            f"limit {q} {request.limits[key]!r}"
+            for key, q in _QUANTILES.items()
+            if key in request.limits
+        )
+        lines = (f"effort {request.effort}", *limits)
+    return Job(
+        base=(
+            *(f"probe {probe.name}", f"feeds {feeds.name}"),
+            *_session_lines(package.artifact),
+        ),
+        lines=lines,
+        files=(feeds, probe),
+        facts={"inputs": words},
     )
-    return Job((f"effort {request.effort}", *limits), feeds, words)
 
 
 def _timed(request: Request, package: Package) -> tuple[Feed, str]:

@@ -10,7 +10,6 @@ import hashlib
 import re
 import secrets
 import shlex
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +20,6 @@ from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Progress
 from edgeq.devices.profile import Device
 from edgeq.formats.package import Package, open_package
-from edgeq.models.onnx_session import PRODUCT_MODEL
 from edgeq.places.link import Lost
 from edgeq.places.place import ALL_PASSES, Place, Surroundings, Unreachable
 from edgeq.places.process import (
@@ -32,16 +30,25 @@ from edgeq.places.process import (
     reply_of,
     stopped,
 )
-from edgeq.places.runner.build import RUNNER, find_library, find_runner, target_of
+from edgeq.places.runner.build import (
+    NAMES,
+    RUNNER,
+    Target,
+    find_library,
+    find_runner,
+    target_of,
+)
 from edgeq.places.runner.facts import COMMAND, parse_facts
-from edgeq.places.runner.job import make_job, require_runnable, session_lines
+from edgeq.places.runner.job import make_job, require_runnable
 from edgeq.places.runner.shell import Shell
+from edgeq.places.runner.text_job import make_text_job
 
 PREPARE_FROM = 256 * 1024
 """Bytes of external data from which edgeq's Python makes a copy with packed weights, too."""
 _SPARE_SECONDS = 120.0
 _NOT_STARTED = (126, 127)  # a shell's statuses
-_LIBRARY, _PROBE, _PID = "libonnxruntime.so", "probe.onnx", "pid"
+_ALARM = -14  # ended by SIGALRM, which Windows does not define
+_PID = "pid"
 _T = TypeVar("_T")
 # What it was told to run may have ended long ago, and another process may have its number.
 _KEEPER = (
@@ -60,11 +67,13 @@ class RunnerPlace(Place):
     how: How = "measured"
     passes = ALL_PASSES
     runs_own_worker = False
+    compares = False
 
     def __init__(self, shell: Shell, progress: Progress = lambda _: None) -> None:
         self.name = shell.address.name
         self._shell, self._progress = shell, progress
         self._room: str | None = None
+        self._target: Target | None = None
         self._sent: set[str] = set()
         self._copies: dict[str, str | None] = {}
 
@@ -115,14 +124,19 @@ class RunnerPlace(Place):
 
     def _pass(self, request: Request, package: Package, limit: float) -> dict[str, Any]:
         room = self._furnish()
+        make, runtime = (
+            (make_text_job, "llama.cpp") if request.workload else (make_job, "onnxruntime")
+        )
+        library = self._send_library(room, runtime)
         model = self._send_model(room, package)
         with TemporaryFolder() as name:
             folder = Path(name)
-            job = make_job(request, package, folder)
-            self._shell.send(job.feeds, f"{room}/feeds.npy")
+            job = make(request, package, folder)
+            for file in job.files:
+                self._shell.send(file, f"{room}/{file.name}")
             base = (
-                *(f"library ./{_LIBRARY}", f"probe {_PROBE}", "feeds feeds.npy"),
-                *session_lines(package.artifact),
+                *library,
+                *job.base,
                 *([f"threads {request.threads}"] if request.threads else []),
             )
             copy = self._copy(package, model, base, folder, limit)
@@ -138,36 +152,44 @@ class RunnerPlace(Place):
             try:
                 reply = self._execute(request.work, lines, folder, limit)
             except EdgeqError as error:
+                assert self._target is not None
+                fetch = f"get its library: {self._target.libraries[runtime].fetch}"
                 raise type(error)(
-                    Problem(f"{self.name}: {p.where}", p.what, p.remedy) for p in error.problems
+                    Problem(f"{self.name}: {p.where}", p.what, p.remedy or fetch)
+                    for p in error.problems
                 ) from None
             if request.outputs is not None:
                 self._shell.fetch(f"{room}/outputs.npy", request.outputs)
-            return {**reply, "inputs": job.words, "warnings": list(_warnings(request, package))}
+            return {**reply, **job.facts, "warnings": list(_warnings(request, package))}
 
     def _furnish(self) -> str:
-        """Send the runner and the library, once; returns the directory there."""
+        """Send the runner, once; returns the directory there."""
         if self._room is not None:
             return self._room
-        address = self._shell.address
-        assert address.library is not None  # the address's word for a place of this kind
-        target = target_of(self._device())
-        with TemporaryFolder() as name:
-            folder = Path(name)
-            library = find_library(Path(address.library), target, folder)
-            self._progress(f"{self.name}: compiling {RUNNER}")
-            runner = find_runner(target)
-            above = address.directory or self._shell.default_directory
-            room = str(Path(above, f"edgeq-{secrets.token_hex(8)}"))
-            quoted = shlex.quote(room)
-            room = self._shell.keep(_KEEPER.format(room=quoted, pid=_PID, runner=RUNNER))
-            self._shell.send(runner, f"{room}/{RUNNER}")
-            self._shell.send(library, f"{room}/{_LIBRARY}")
-            (folder / _PROBE).write_bytes(PRODUCT_MODEL)
-            self._shell.send(folder / _PROBE, f"{room}/{_PROBE}")
+        self._target = target_of(self._device())
+        self._progress(f"{self.name}: compiling {RUNNER}")
+        runner = find_runner(self._target)
+        above = self._shell.address.directory or self._shell.default_directory
+        quoted = shlex.quote(str(Path(above, f"edgeq-{secrets.token_hex(8)}")))
+        room = self._shell.keep(_KEEPER.format(room=quoted, pid=_PID, runner=RUNNER))
+        for name in (RUNNER, NAMES):
+            self._shell.send(runner / name, f"{room}/{name}")
         self._shell.run(f"chmod 700 {shlex.quote(f'{room}/{RUNNER}')}")
         self._room = room
         return room
+
+    def _send_library(self, room: str, runtime: str) -> tuple[str, ...]:
+        """Send a runtime's library, once; returns the request's lines about it."""
+        name, address = f"{runtime}.so", self._shell.address
+        assert self._target is not None
+        assert address.library is not None  # the address's word for a place of this kind
+        if name not in self._sent:
+            with TemporaryFolder() as folder:
+                path = Path(address.library)
+                found = find_library(path, self._target, runtime, Path(folder))
+                self._shell.send(found, f"{room}/{name}")
+            self._sent.add(name)
+        return (f"library ./{name}", f"names ./{NAMES}")
 
     def _send_model(self, room: str, package: Package) -> str:
         """Send the model's files, once each artifact; returns the graph's path in the room."""
@@ -204,7 +226,7 @@ class RunnerPlace(Place):
         self, work: str, lines: tuple[str, ...], folder: Path, limit: float
     ) -> dict[str, Any]:
         request = folder / "request"
-        text = "\n".join((*lines, f"seconds {limit:.0f}"))
+        text = "\n".join((*lines, f"seconds {max(1, round(limit))}"))
         request.write_text(f"{text}\n", encoding="utf-8")
         self._shell.send(request, f"{self._room}/request")
         quoted = shlex.quote(str(self._room))
@@ -213,7 +235,7 @@ class RunnerPlace(Place):
         if status in _NOT_STARTED:
             raise self._shell.refusal(f"{RUNNER} cannot be started there: {done.said}")
         status = 128 - status if status > 128 else status
-        if status == -signal.SIGALRM:
+        if status == _ALARM:
             raise stopped(work, limit)
         if work == "prepare" and status == 0:
             return reply_of(output)
@@ -224,6 +246,6 @@ def _warnings(request: Request, package: Package) -> Iterator[str]:
     """What a reader must know of a memory pass: what measured it, and what it lacks."""
     if request.work == "memory":
         words = f"measured by {RUNNER}, without Python"
-        if package.artifact.text is not None:
+        if package.artifact.text is not None and request.workload is None:
             words += "; memory without a tokenizer's, which it does not open: add your app's"
         yield words

@@ -44,8 +44,7 @@ class SshShell(Shell):
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(process.wait_closed(), _END_SECONDS)
         if process.exit_signal is not None:
-            name = f"SIG{process.exit_signal[0]}"
-            return -int(getattr(signal, name, signal.SIGKILL))
+            return -int(getattr(signal, f"SIG{process.exit_signal[0]}", 9))
         if process.exit_status is None:
             raise Lost("was cut")
         return process.exit_status

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
 from edgeq.core.tasks import task_of
+from edgeq.core.tasks.task import exporting
 from edgeq.core.validation_messages import Location, suggest, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.quantize.methods import rounding_method
@@ -65,7 +66,7 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
         what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
         remedy = "give a path that ends in .onnx, or choose another task"
         if task_of(task).takes_files and source.kind == "directory":
-            remedy = f"export it: optimum-cli export onnx --model {source.value} EXPORTED"
+            remedy = exporting(source.value, task_of(task).optimum_task)
         yield Problem(where, what, remedy)
     elif source.kind == "file" and task_of(task).generates:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"

@@ -25,6 +25,7 @@ from onnx import helper
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
+from edgeq.formats.apple.constants import Place, narrow
 from edgeq.formats.apple.graph import HANDLERS
 from edgeq.formats.apple.unsupported import refuse_unsupported
 from edgeq.formats.coreai.runtime import Runtime
@@ -146,3 +147,115 @@ def test_the_branch_that_a_shape_chooses_is_translated(tmp_path: Path, length: i
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     export_graph_coreai(tmp_path, tmp_path / "a.aimodel", {}, shapes=shapes, compute="float32")
     np.testing.assert_allclose(Runtime(tmp_path / "a.aimodel").run({"x": x})["y"], wanted, 2e-6)
+
+
+def several(
+    nodes: list[onnx.NodeProto], shape: tuple[int, ...], constants: dict[str, Array]
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """A graph of a few operators from `x` to `y`, and a sample."""
+    inputs = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)]
+    outputs = [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)]
+    stored = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    opsets = [helper.make_opsetid("", 17)]
+    sample = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9), {"x": sample}
+
+
+def numbers(*shape: int) -> Array:
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32) / 8
+
+
+GRAPHS: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, Array]]] = {
+    "a vector times a weight": (
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        (64,),
+        {"w": numbers(64, 96)},
+    ),
+    "a weight in two orientations": (
+        [
+            helper.make_node("Gemm", ["x", "w"], ["a"]),
+            helper.make_node("Gemm", ["a", "w"], ["y"], transB=1),
+        ],
+        (5, 64),
+        {"w": numbers(64, 96)},
+    ),
+    "a square weight on both sides": (
+        [
+            helper.make_node("MatMul", ["x", "w"], ["a"]),
+            helper.make_node("MatMul", ["w", "a"], ["y"]),
+        ],
+        (64, 64),
+        {"w": numbers(64, 64)},
+    ),
+    "a convolution read twice": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["a"]),
+            helper.make_node("Sub", ["a", "mean"], ["b"]),
+            helper.make_node("Mul", ["b", "gain"], ["c"]),
+            helper.make_node("Add", ["c", "a"], ["y"]),
+        ],
+        (1, 16, 6, 6),
+        {"w": numbers(32, 16, 3, 3), "mean": numbers(1, 32, 1, 1), "gain": numbers(1, 32, 1, 1)},
+    ),
+    "a normalized convolution read twice": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["a"]),
+            helper.make_node("BatchNormalization", ["a", *"gsm", "v"], ["b"]),
+            helper.make_node("Add", ["b", "a"], ["y"]),
+        ],
+        (1, 16, 6, 6),
+        {
+            "w": numbers(32, 16, 3, 3),
+            **{name: numbers(32) for name in "gsm"},
+            "v": np.square(numbers(32)) + np.float32(0.1),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_operators_together_are_what_onnxruntime_computes(name: str, tmp_path: Path) -> None:
+    model, feeds = several(*GRAPHS[name])
+    onnx.save(model, tmp_path / "source.onnx")
+    (wanted,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
+    (tmp_path / "float").mkdir()
+    import_onnx(tmp_path / "source.onnx", tmp_path / "float")
+    for found in programs(tmp_path, tmp_path / "float", feeds, ""):
+        np.testing.assert_allclose(found["y"], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["constant", "input"])
+def test_an_output_that_a_program_cannot_have_is_refused(kind: str, tmp_path: Path) -> None:
+    nodes, shape, constants = GRAPHS["a vector times a weight"]
+    model, _ = several(nodes, shape, constants)
+    name, sizes = {"constant": ("w", (64, 96)), "input": ("x", shape)}[kind]
+    model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes))
+    onnx.save(model, tmp_path / "source.onnx")
+    import_onnx(tmp_path / "source.onnx", tmp_path)
+    with pytest.raises(InvalidInput, match=name) as caught:
+        export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={})
+    assert "output" in caught.value.problems[0].what
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "stored"),
+    [
+        ("add", -3.4e38, -30000.0),
+        ("select", 1e9, 30000.0),
+        ("minimum", 3.4e38, 65504.0),
+        ("greater", -1e6, -65504.0),
+        ("mul", 2e5, None),
+        ("add", -7e4, None),
+        ("real_div", 1e9, None),
+    ],
+)
+def test_a_constant_beyond_float16_is_a_limit_a_mask_or_refused(
+    kind: str, value: float, stored: float | None
+) -> None:
+    place, array = Place("here", kind, "y"), np.array([1.0, value])
+    if stored is not None:
+        assert narrow(place, array, "fp16").tolist() == [1.0, stored]
+        return
+    with pytest.raises(InvalidInput, match=r"beyond the range of float16(?s:.)*coreml\.float32"):
+        narrow(place, array, "fp16")

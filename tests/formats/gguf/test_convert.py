@@ -24,7 +24,7 @@ from edgeq.formats.gguf.names import (
 from edgeq.models.architectures import FAMILIES, Decoder, decoder_of
 from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.sentence_head import SentenceHead
+from edgeq.models.sentence_head import Normalize, SentenceHead
 from edgeq.models.weights import Weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
 from edgeq.quantize.number_formats import QuantizedTensor
@@ -284,7 +284,7 @@ def test_what_llama_cpps_bert_lacks_is_refused(
         tensors={},
         weight_files=(),
         tokenizer=Path("bert/tokenizer.json"),
-        head=SentenceHead(pooling, normalize=True),
+        head=SentenceHead((pooling,), (Normalize(),)),
         max_tokens=32,
         licence=None,
     )

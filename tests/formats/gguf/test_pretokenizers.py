@@ -35,6 +35,7 @@ SPLITS = {
     "llama-bpe": tiny_decoders.split(tiny_decoders.LLAMA3_SPLIT),
     "smaug-bpe": tiny_decoders.split(tiny_decoders.LLAMA3_SPLIT),
     "qwen2": tiny_decoders.split(tiny_decoders.QWEN2_SPLIT),
+    "qwen35": tiny_decoders.split(tiny_decoders.QWEN35_SPLIT),
     "deepseek-v3": [
         pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), "isolated"),
         pre_tokenizers.Split(Regex("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"), "isolated"),

@@ -38,6 +38,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("granite", {}),
     ("olmo2", {}),
     ("glm4", {}),
+    ("lfm2", {"conv_L_cache": 4}),
 ]
 
 

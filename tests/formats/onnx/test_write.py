@@ -355,7 +355,7 @@ def test_a_gru_is_stored_in_int8_and_refused_in_int4(tmp_path: Path) -> None:
     _, _, written = quantize(source, tmp_path, "int8-dynamic", sequences(1))
     notes = {tensor.number_format: tensor.note for tensor in written.tensors.values()}
     assert notes == {"int8-stored": "computed in float32: no integer kernel reads it"}
-    with pytest.raises(InvalidInput, match="GRU 'gru': onnxruntime has no quantized kernel"):
+    with pytest.raises(InvalidInput, match="GRU 'gru': it has no quantized kernel"):
         quantize(source, tmp_path, "int4-b32", sequences(1))
 
 

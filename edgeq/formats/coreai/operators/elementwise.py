@@ -10,7 +10,6 @@ from edgeq.formats.coreai.operators.registry import Value, like, lowers, named, 
 
 _BINARY = {
     "add": "broadcasting_add",
-    "sub": "broadcasting_sub",
     "mul": "broadcasting_mul",
     "real_div": "broadcasting_divide",
     "floor_div": "broadcasting_floor_divide",
@@ -49,6 +48,18 @@ _UNARY = {
 
 named(_BINARY, lambda name: lambda a, x, y: getattr(a, name)(x, y))
 named(_UNARY, lambda name: lambda a, x: getattr(a, name)(x))
+
+
+@lowers("sub")
+def subtracted(a: Any, x: Value, y: Value) -> Value:
+    """A constant is added with its sign changed.
+
+    Apple's runtime makes a convolution, a subtraction and a product one convolution, even where
+    something else reads the first one's result.
+    """
+    if isinstance(y, np.ndarray) and y.dtype.kind == "f":
+        return a.broadcasting_add(x, -y)
+    return a.broadcasting_sub(x, y)
 
 
 @lowers("less")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.formats.coreai.operators.elementwise import subtracted
 from edgeq.formats.coreai.operators.registry import (
     Lower,
     Value,
@@ -102,12 +103,14 @@ def _batch_norm(
     beta: Value = None,
 ) -> Value:
     def spread(part: Value) -> Value:
-        return a.reshape(part, signed([1, -1, *[1] * (rank(x) - 2)]))
+        shape = [1, -1, *[1] * (rank(x) - 2)]
+        is_known = isinstance(part, np.ndarray)
+        return part.reshape(shape) if is_known else a.reshape(part, signed(shape))
 
     factor = a.rsqrt(a.broadcasting_add(widened(a, variance), np.float32(epsilon)))
     if gamma is not None:
         factor = a.broadcasting_mul(factor, widened(a, gamma))
-    centred = a.broadcasting_sub(x, spread(mean))
+    centred = subtracted(a, x, spread(mean))
     result = a.broadcasting_mul(centred, spread(narrowed(a, factor, x)))
     return result if beta is None else a.broadcasting_add(result, spread(beta))
 

@@ -62,7 +62,7 @@ def _sizes(keys: Settings, header: Header) -> dict[str, Any]:
         "num_hidden_layers": keys.whole("block_count"),
         "hidden_size": hidden,
         "num_attention_heads": heads,
-        "num_key_value_heads": keys.whole("attention.head_count_kv", heads),
+        "num_key_value_heads": _kv_heads(keys, heads),
         "head_dim": width,
         "intermediate_size": keys.whole("feed_forward_length"),
         "vocab_size": table.shape[0],
@@ -71,6 +71,17 @@ def _sizes(keys: Settings, header: Header) -> dict[str, Any]:
         "tie_word_embeddings": "output.weight" not in header.tensors,
         "hidden_act": "silu",
     }
+
+
+def _kv_heads(keys: Settings, heads: int) -> int:
+    """The number of layers with attention; a file may have one for each layer, 0 without."""
+    found = keys.get("attention.head_count_kv", heads)
+    if isinstance(found, int):
+        return keys.whole("attention.head_count_kv", heads)
+    counts = sorted({int(count) for count in found} - {0})
+    if len(counts) != 1:
+        raise keys.unusable("attention.head_count_kv", counts, "one number")
+    return counts[0]
 
 
 def _short(value: float) -> float:
@@ -184,6 +195,19 @@ def _gemma(keys: Settings, config: dict[str, Any], family: str, period: int) -> 
     }
 
 
+def _lfm2(keys: Settings, config: dict[str, Any], header: Header) -> dict[str, Any]:
+    layers, counts = config["num_hidden_layers"], keys.get("attention.head_count_kv", 0)
+    counts = [counts] * layers if isinstance(counts, int) else list(counts)
+    return {
+        "rms_norm_eps": None,
+        "norm_eps": config["rms_norm_eps"],
+        "hidden_act": None,
+        "conv_L_cache": keys.whole("shortconv.l_cache"),
+        "block_auto_adjust_ff_dim": False,
+        "layer_types": ["full_attention" if count else "conv" for count in counts],
+    }
+
+
 _Reader = Callable[[Settings, dict[str, Any], Header], dict[str, Any]]
 _FAMILIES: dict[str, tuple[str, _Reader]] = {
     "llama": ("llama", _biased),
@@ -195,5 +219,6 @@ _FAMILIES: dict[str, tuple[str, _Reader]] = {
     "granite": ("granite", _granite),
     "olmo2": ("olmo2", _biased),
     "glm4": ("glm4", _biased),
+    "lfm2": ("lfm2", _lfm2),
 }
 """`model_type` of an architecture of llama.cpp's, and what it has beyond the common settings."""

@@ -14,7 +14,7 @@ from edgeq.formats.gguf.pretokenizers import steps_of
 from edgeq.formats.gguf.tokens import WORD_START, TokenType
 
 _KEY = "tokenizer.ggml."
-_WHOLE_WORDS_FIRST = ("llama-bpe", "llama3", "tekken")
+_WHOLE_WORDS_FIRST = ("llama-bpe", "llama3", "lfm2", "tekken")
 
 
 def tokenizer_of(header: Header) -> dict[str, Any]:

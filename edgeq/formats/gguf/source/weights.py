@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import gguf
@@ -56,7 +56,7 @@ def write_weights(header: Header, decoder: Decoder, destination: Path) -> None:
     entries: dict[str, TensorEntry] = {}
     for name, entry in header.tensors.items():
         own = hugging_face_name(decoder.family, name)
-        if own in wanted and entry.shape == wanted[own]:
+        if own in wanted and entry.shape == _stored_shape(wanted[own]):
             entries[own] = entry
         elif name != DIVISORS:
             what = f"{name} {entry.shape} is not a weight of this {decoder.family} model"
@@ -67,7 +67,7 @@ def write_weights(header: Header, decoder: Decoder, destination: Path) -> None:
         what = f"it lacks {missing}"
         raise InvalidInput(Problem(str(header.path), what, "download it again"))
     with replacing(destination) as partial, partial.open("wb") as file:
-        file.write(_header(entries, decoder))
+        file.write(_header(entries, wanted, decoder))
         for own, entry in entries.items():
             for piece in _pieces(entry, decoder, own):
                 file.write(np.ascontiguousarray(piece).data)
@@ -81,7 +81,14 @@ def _has_one_added(decoder: Decoder, own: str) -> bool:
     return decoder.norm_plus_one and own.endswith("norm.weight")
 
 
-def _header(entries: dict[str, TensorEntry], decoder: Decoder) -> bytes:
+def _stored_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A convolution of each column by itself has two axes in a file."""
+    return (shape[0], *shape[2:]) if len(shape) > 2 else shape
+
+
+def _header(
+    entries: dict[str, TensorEntry], shapes: Mapping[str, tuple[int, ...]], decoder: Decoder
+) -> bytes:
     facts, offset = {}, 0
     for own, entry in entries.items():
         kept = _is_kept(entry, decoder, own)
@@ -89,7 +96,7 @@ def _header(entries: dict[str, TensorEntry], decoder: Decoder) -> bytes:
         dtype = KEPT[entry.type.name] if kept else "F32"
         facts[own] = {
             "dtype": dtype,
-            "shape": list(entry.shape),
+            "shape": list(shapes[own]),
             "data_offsets": [offset, offset + size],
         }
         offset += size

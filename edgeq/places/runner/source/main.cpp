@@ -1,4 +1,4 @@
-// edgeq-runner REQUEST: one measuring pass of an ONNX model without Python. The reply, in JSON on
+// edgeq-runner REQUEST: one measuring pass of an ONNX or GGUF model without Python. The reply, in JSON on
 // standard output, is that of edgeq's own worker; exit status 2 or 3 with a list of problems.
 #include <cstdio>
 #include <fstream>
@@ -9,6 +9,7 @@
 #include "request.hpp"
 #include "runtime.hpp"
 #include "statistics.hpp"
+#include "text_pass.hpp"
 #include "watch.hpp"
 
 static std::vector<const char*> pointers(const std::vector<std::string>& names) {
@@ -58,11 +59,7 @@ class Pass {
     reply.numbers("seconds", seconds);
     reply.number("runs", double(seconds.size()) * stride);
     reply.numbers("looks", {looks.begin(), looks.end()});
-    reply.number("cpus", double(sysconf(_SC_NPROCESSORS_ONLN)));
-    reply.number("others", bystanders.others());
-    if (const auto range = bystanders.frequencies())
-      reply.numbers("megahertz", {range->first, range->second});
-    else reply.raw("megahertz", "null");
+    reply.bystanders(bystanders);
     return reply;
   }
 
@@ -188,14 +185,7 @@ class Pass {
   }
 
   Reply conditions() const {
-    Reply reply;
-    reply.text("runtime", "onnxruntime " + runtime_.version);
-    reply.raw("reference", "false");
-    reply.text("instructions", "");
-    reply.number("threads", threads_);
-    reply.raw("prepared", request_.prepared ? "true" : "false");
-    reply.raw("warnings", "[]");
-    return reply;
+    return Reply::conditions("onnxruntime " + runtime_.version, "", threads_, request_.prepared);
   }
 
   const Request& request_;
@@ -204,12 +194,24 @@ class Pass {
   std::vector<const char*> inputs_, outputs_;
 };
 
+template <typename AnyPass>
+static std::optional<Reply> measured(AnyPass& pass, const std::string& work) {
+  if (work == "latency") return pass.latency();
+  if (work == "memory") return pass.memory();
+  if (work == "quality") return pass.quality();
+  return std::nullopt;
+}
+
 static Reply perform(const Request& request) {
-  Pass pass(request);
-  if (request.work == "latency") return pass.latency();
-  if (request.work == "memory") return pass.memory();
-  if (request.work == "quality") return pass.quality();
-  if (request.work == "prepare") return pass.prepare();
+  std::optional<Reply> reply;
+  if (request.context) {
+    TextPass pass(request);
+    reply = measured(pass, request.work);
+  } else {
+    Pass pass(request);
+    reply = request.work == "prepare" ? pass.prepare() : measured(pass, request.work);
+  }
+  if (reply) return *reply;
   throw Problem(2, "work", "'" + request.work + "' is not a pass of this runner",
                 "use the edgeq that built this runner");
 }

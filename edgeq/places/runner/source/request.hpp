@@ -21,7 +21,10 @@ struct Request {
   unsigned seconds = 0;  // after which a signal ends this process; 0 for no limit
   std::vector<std::string> inputs, outputs_names;
   std::map<std::string, std::map<std::string, std::string>> entries;  // by class of CPU, "any" first
-  std::vector<Limit> limits;
+  std::vector<Limit> limits, rest_limits;  // of runs or first tokens, and of the later tokens of texts
+  // Of language models:
+  std::string names, text;
+  int context = 0, prompt = 0, generate = 0, cache_type = 0, flash = 0, last = 0, piece = 256;
 };
 
 inline Request read_request(const std::string& path) {
@@ -44,6 +47,15 @@ inline Request read_request(const std::string& path) {
     else if (key == "prepared") request.prepared = value == "1";
     else if (key == "threads") words >> request.threads;
     else if (key == "runs") words >> request.runs;
+    else if (key == "names") request.names = value;
+    else if (key == "text") request.text = value;
+    else if (key == "context") words >> request.context;
+    else if (key == "prompt") words >> request.prompt;
+    else if (key == "generate") words >> request.generate;
+    else if (key == "cache_type") words >> request.cache_type;
+    else if (key == "flash") words >> request.flash;
+    else if (key == "last") words >> request.last;
+    else if (key == "piece") words >> request.piece;
     else if (key == "seconds") words >> request.seconds;
     else if (key == "input") request.inputs.push_back(value);
     else if (key == "output") request.outputs_names.push_back(value);
@@ -51,10 +63,10 @@ inline Request read_request(const std::string& path) {
       std::string cpu, name, setting;
       words >> cpu >> name >> setting;
       request.entries[cpu][name] = setting;
-    } else if (key == "limit") {
+    } else if (key == "limit" || key == "rest_limit") {
       Limit limit{};
       words >> limit.q >> limit.seconds;
-      request.limits.push_back(limit);
+      (key == "limit" ? request.limits : request.rest_limits).push_back(limit);
     } else throw Problem(2, path, "has an unknown line: " + line, "use the edgeq that built this runner");
   }
   return request;
