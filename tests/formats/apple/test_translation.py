@@ -117,7 +117,7 @@ def test_the_branch_that_a_shape_chooses_is_translated(tmp_path: Path, length: i
     make, values = helper.make_node, helper.make_tensor_value_info
     weight = onnx.numpy_helper.from_array(np.arange(5, 9, dtype=np.float32)[None, :1], "weight")
     five = onnx.numpy_helper.from_array(np.array(5, np.int64), "five")
-    twice = onnx.numpy_helper.from_array(np.float32([2]), "twice")
+    twice = onnx.numpy_helper.from_array(np.array([2], np.float32), "twice")
     out = [values("out", onnx.TensorProto.FLOAT, None)]
     short = [make("Mul", ["x", "twice"], ["doubled"]), make("Add", ["doubled", "weight"], ["out"])]
     long = [make("Sub", ["raised", "weight"], ["o"]), make("Exp", ["o"], ["out"])]
