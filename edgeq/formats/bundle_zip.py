@@ -72,7 +72,9 @@ def is_untouched(path: Path) -> bool:
             file.seek(size - COMMENT_BYTES)
             return file.read() == COMMENT + _digest(file, size - COMMENT_BYTES).encode()
     except OSError as error:
-        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+        remedy = "name a bundle that `edgeq bundle` wrote"
+        what = f"cannot be read: {error.strerror}"
+        raise InvalidInput(Problem(str(path), what, remedy)) from None
 
 
 def copy(source: IO[bytes], target: IO[bytes] | None, size: int) -> str:

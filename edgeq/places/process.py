@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -183,8 +184,16 @@ def _ending(work: str, status: int, message: str) -> str:
         name = _signal(-status)
         hint = ", which is how the system ends a process when memory runs out"
         return f"the {work} pass was killed by {name}{hint if name == 'SIGKILL' else ''}"
-    reason = " ".join(message.split()[-60:])
+    reason = " ".join(_cause(message).split()[-60:])
     return f"the {work} pass ended with status {status}: {reason or 'it gave no reason'}"
+
+
+def _cause(message: str) -> str:
+    """The message; of a traceback, only the error at its end."""
+    _, frame, rest = message.rpartition('\n  File "')
+    if not frame:
+        return message
+    return "\n".join(itertools.dropwhile(lambda line: line[:1] == " ", rest.splitlines()[1:]))
 
 
 def _signal(number: int) -> str:

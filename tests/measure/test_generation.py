@@ -218,7 +218,7 @@ def test_times_of_a_generic_build_are_not_the_devices(bound: str) -> None:
     for seen in (speed, first):
         assert (seen.status, seen.how, seen.value) == ("not run", "not run", None)
         assert "is built without avx512, avx512_vnni, avx_vnni, which this CPU has" in seen.reason
-        assert "EDGEQ_LLAMA=llama_cpp" in seen.remedy
+        assert "EDGEQ_LLAMA=llama_cpp, without `library` in an address" in seen.remedy
     assert "20 tok/s is a lower bound, not this device's" in speed.reason
     assert "is an upper bound" in first.reason
     assert found.measurement.generation is not None

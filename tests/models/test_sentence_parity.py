@@ -6,6 +6,7 @@ The directories are saved by that library itself; none of edgeq's readers is the
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +23,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from tokenizers import Tokenizer
-from transformers import BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertModel,
+    ModernBertConfig,
+    ModernBertModel,
+    PreTrainedTokenizerFast,
+)
 
 import edgeq
 from edgeq.core.artifact import (
@@ -40,6 +46,7 @@ from edgeq.formats.written import copy_tokenizer, text_settings
 from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.graphs.pooling import add_head
 from edgeq.models.huggingface import read_directory
+from edgeq.models.original.encoder import open_encoder
 from edgeq.models.original.head import apply_head
 from edgeq.models.sentence_head import Activation, Dense, SentenceHead
 from tests.support import tiny_bert
@@ -245,3 +252,31 @@ def test_texts_are_cut_where_the_library_cuts_them(
     library = SentenceTransformer(str(directory), device="cpu")
     wanted = [library.tokenize([text])["input_ids"][0].tolist() for text in TEXTS]
     assert ids(directory) == wanted
+
+
+def test_inputs_that_the_network_does_not_take_are_named_with_the_setting_that_drops_them(
+    network: Path, tmp_path: Path
+) -> None:
+    settings = ModernBertConfig(
+        **{"vocab_size": 64, "hidden_size": WIDTH, "intermediate_size": 48},
+        **{"num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 0},
+    )
+    modern = tmp_path / "modern"
+    shutil.copytree(network, modern)
+    ModernBertModel(settings).save_pretrained(modern)
+    directory = save(modern, tmp_path / "model", "mean", text={})
+    path = directory / "tokenizer_config.json"
+    kept = json.loads(path.read_text())
+    kept.pop("model_input_names", None)
+    path.write_text(json.dumps(kept))
+    with pytest.raises(InvalidInput, match=r"cannot run it: .*'token_type_ids'") as caught:
+        open_encoder(read_directory(directory, "test")).answer("ba be")
+    remedy = caught.value.problems[0].remedy
+    assert remedy == (
+        'add "model_input_names": ["input_ids", "attention_mask"] to its tokenizer_config.json'
+    )
+    setting = json.loads("{" + remedy.removeprefix("add ").partition(" to its")[0] + "}")
+    path.write_text(json.dumps({**kept, **setting}))
+    wanted = SentenceTransformer(str(directory), device="cpu").encode(["ba be"])
+    found = open_encoder(read_directory(directory, "test")).answer("ba be")
+    np.testing.assert_array_equal(found, wanted)

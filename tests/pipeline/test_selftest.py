@@ -127,21 +127,33 @@ def test_a_large_output_is_listed_by_what_matters() -> None:
     ],
 )
 def test_the_readme_names_the_cache_that_was_checked(settings: dict[str, str], said: str) -> None:
-    text = TextSettings(max_tokens=64)
-    artifact = Artifact(
+    artifact = described("text-generation", settings=settings)
+    lines = "\n".join(_texts(artifact, TextSettings(max_tokens=64), Facts()))
+    assert said in lines
+    assert ("type_k" in lines) == bool(settings)
+
+
+def test_an_empty_prompt_is_nothing_in_front_of_the_text() -> None:
+    prompts = {"query": "find: ", "document": ""}
+    text = TextSettings(max_tokens=64, pooling="mean", prompts=prompts)
+    lines = list(_texts(described("sentence-embedding"), text, Facts()))
+    assert "- Prompt `query`: put `find: ` in front of the text." in lines
+    assert "- Prompt `document`: put nothing in front of the text." in lines
+
+
+def described(task: str, **more: Any) -> Artifact:
+    """An artifact's record with nothing in it but its task, and `more`."""
+    return Artifact(
         name="gguf-Q8_0",
         format="gguf",
         variant="Q8_0",
-        task="text-generation",
+        task=task,
         model=ModelRecord(source="m", sha256="0" * 64),
         inputs=(),
         outputs=(),
         weight_bytes=1,
         tensors={},
-        settings=settings,
         files={},
         tools={},
+        **more,
     )
-    lines = "\n".join(_texts(artifact, text, Facts()))
-    assert said in lines
-    assert ("type_k" in lines) == bool(settings)

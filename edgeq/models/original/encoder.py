@@ -44,6 +44,7 @@ class SentenceTransformersEncoder:
         from sentence_transformers import SentenceTransformer
 
         self.runtime = versions("sentence-transformers", "transformers", "torch")
+        self._path = directory.path
         try:
             self._model: Any = SentenceTransformer(
                 str(directory.path),
@@ -70,8 +71,23 @@ class SentenceTransformersEncoder:
 
     def answer(self, text: TextOrPair) -> Floats:
         """float32 (1, dimension)."""
-        found: Floats = self._model.encode([text], batch_size=1, show_progress_bar=False)
+        try:
+            found: Floats = self._model.encode([text], batch_size=1, show_progress_bar=False)
+        except TypeError as error:
+            if remedy := self._fewer_inputs():
+                what = f"sentence-transformers cannot run it: {error}"
+                raise InvalidInput(Problem(str(self._path), what, remedy)) from None
+            raise
         return found
+
+    def _fewer_inputs(self) -> str:
+        """The setting without inputs that the tokenizer gives and the network does not take."""
+        given = self.tokenizer.opened.model_input_names
+        taken = inspect.signature(self.network.forward).parameters
+        names = [name for name in given if name in taken]
+        if names == list(given):
+            return ""
+        return f'add "model_input_names": {json.dumps(names)} to its tokenizer_config.json'
 
 
 class TransformersEncoder:

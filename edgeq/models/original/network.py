@@ -79,7 +79,10 @@ def _require_known(directory: ModelDirectory | ImageDirectory) -> None:
     family = directory.config.get("model_type")
     if isinstance(family, str) and family not in transformers.CONFIG_MAPPING:
         what = f"transformers {transformers.__version__} does not know the architecture {family!r}"
-        remedy = "install a later one: pip install --upgrade transformers"
+        remedy = (
+            "install a later one, in an environment without sentence encoders: "
+            "pip install --upgrade transformers"
+        )
         raise InvalidInput(Problem(str(directory.path), what, remedy))
 
 

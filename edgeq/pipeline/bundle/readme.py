@@ -175,7 +175,8 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
     yield "- Run one text at a time, without padding: in a batch, padding changes the answer."
     for name, prompt in text.prompts.items():
         chosen = ", unless another is chosen" if name == text.default_prompt else ""
-        yield f"- Prompt {_cell(name)}: put {_cell(prompt)} in front of the text{chosen}."
+        put = _cell(prompt) if prompt else "nothing"
+        yield f"- Prompt {_cell(name)}: put {put} in front of the text{chosen}."
     if task.ranks:
         yield (
             "- Query and text go into one call, as a pair: the tokenizer puts its special tokens "

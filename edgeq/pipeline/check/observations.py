@@ -25,7 +25,7 @@ from edgeq.pipeline.check.subject import Observation
 
 NATIVE_BUILD = (
     "compile llama.cpp for this CPU, `pip install llama-cpp-python==0.3.36`, and check again "
-    "with EDGEQ_LLAMA=llama_cpp"
+    "with EDGEQ_LLAMA=llama_cpp, without `library` in an address"
 )
 Timed = TypeVar("Timed", Latency, Generation)
 

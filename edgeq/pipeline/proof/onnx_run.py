@@ -18,4 +18,5 @@ def run_onnx(request: OnnxProofRequest | OnnxAnswersRequest) -> dict[str, Any]:
         return run_worker(request, module="edgeq.pipeline.proof.onnx_worker")
     except PassFailed as error:
         what = f"the original could not be run: {error}"
-        raise InvalidInput(Problem(str(request.model), what, "free some memory")) from None
+        remedy = "see that onnxruntime runs it by itself, or free some memory"
+        raise InvalidInput(Problem(str(request.model), what, remedy)) from None

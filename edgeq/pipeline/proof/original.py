@@ -64,7 +64,8 @@ def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
         return run_worker(request, module="edgeq.pipeline.proof.worker")
     except PassFailed as error:
         what = f"the original could not be run: {error}"
-        raise InvalidInput(Problem(str(request.directory), what, "free some memory")) from None
+        remedy = "see that its own library runs it by itself, or free some memory"
+        raise InvalidInput(Problem(str(request.directory), what, remedy)) from None
 
 
 def proof_request(
