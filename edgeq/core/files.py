@@ -113,6 +113,12 @@ def require_file(path: Path) -> None:
         raise InvalidInput(Problem(str(path), f"cannot be read: it is {kind}", "name a file"))
 
 
+def require_utf8(name: str, where: str) -> None:
+    """Raise InvalidInput for bytes that are not UTF-8, which JSON cannot hold."""
+    if not name.isascii() and any("\ud800" <= each <= "\udfff" for each in name):
+        raise InvalidInput(Problem(where, "is not UTF-8", "rename it, or type the text in UTF-8"))
+
+
 def error_of_disk(error: OSError, path: Path, where: str = "") -> EdgeqError:
     """The error to show for a file that cannot be written: Missing if the disk is full."""
     reason = error.strerror or str(error)
