@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.files import read_bytes, require_file
+from edgeq.core.files import read_bytes, require_file, unreadable
 from edgeq.core.units import format_bytes
 from edgeq.core.validation_messages import suggest, suggest_near
 from edgeq.recipe.file_sets import KNOWLEDGE, DataFile, list_files
@@ -197,7 +197,12 @@ def _load_arrays(path: Path) -> dict[str, Array]:
         raise no_such_file(path)
     require_file(path)
     try:
-        if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            is_zip = zipfile.is_zipfile(file)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    try:
+        if not is_zip:
             raise ValueError("it is not a zip file")
         with zipfile.ZipFile(path) as archive:
             _require_room(path, archive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,19 @@ def test_overlap_of_arrays_compares_whole_samples(tmp_path: Path) -> None:
     one = save(tmp_path / "a.npz", x=np.array([[1, 2], [3, 4]]), y=np.array([0, 1]))
     other = save(tmp_path / "b.npz", x=np.array([[3, 4], [3, 4]]), y=np.array([0, 1]))
     assert overlap(one, other) == ["sample 1"]
+
+
+def test_a_file_that_may_not_be_read_is_not_called_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "a.npz", x=np.ones(3))
+
+    def forbidden(*_: Any, **__: Any) -> Any:  # root may read everything
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(InvalidInput, match=r"a\.npz: cannot be read: Permission denied\n +check"):
+        read_arrays(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always text")
