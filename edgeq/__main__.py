@@ -3,9 +3,14 @@
 import os
 import sys
 
-# `python -m` put the working directory first on the path; untrusted modules, even a pathlib, may
-# lie there.
-_HERE = ("", os.getcwd())  # noqa: PTH109
+
+def _here() -> tuple[str, ...]:
+    """The working directory, which `python -m` puts first on the path; untrusted modules, even a
+    pathlib, may lie there."""
+    try:
+        return ("", os.getcwd())  # noqa: PTH109
+    except OSError:
+        return ("",)  # it has been deleted
 
 
 def main() -> None:
@@ -14,13 +19,17 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         import edgeq
 
-        print(edgeq.__version__)
-        return
+        try:
+            print(edgeq.__version__, flush=True)
+            return
+        except OSError:
+            pass  # written again below, where the reason is reported
     from edgeq.cli.main import main as command_line
 
     command_line()
 
 
 if __name__ == "__main__":
-    sys.path[:] = [place for place in sys.path if place not in _HERE]
+    untrusted = _here()
+    sys.path[:] = [place for place in sys.path if place not in untrusted]
     main()

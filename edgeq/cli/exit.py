@@ -16,8 +16,15 @@ import typer
 
 import edgeq
 from edgeq.core import canonical
-from edgeq.core.errors import EXIT_FAULT, EXIT_INVALID_INPUT, EdgeqError, Missing, Problem
-from edgeq.core.files import error_of_disk, is_system_error
+from edgeq.core.errors import (
+    EXIT_FAULT,
+    EXIT_INVALID_INPUT,
+    EdgeqError,
+    InvalidInput,
+    Missing,
+    Problem,
+)
+from edgeq.core.files import error_of_disk, is_system_error, require_utf8
 from edgeq.core.store import default_root
 from edgeq.core.visible import visible_json
 from edgeq.report.console import Text, make_console
@@ -77,6 +84,7 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status; never 1 for an exception."""
     as_json = "--json" in arguments
     try:
+        _require_surroundings(arguments)
         status = command(list(arguments), prog_name="edgeq", standalone_mode=False)
         if status == _INTERRUPTED:
             raise KeyboardInterrupt  # typer turns it into a status
@@ -98,6 +106,20 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
         return _tell(_system_error(error), as_json)
     except Exception as error:
         return _tell(_Fault(_report(error, arguments)), as_json)
+
+
+def _require_surroundings(arguments: Sequence[str]) -> None:
+    """Refuse a directory that is gone, and names that no record could hold."""
+    try:
+        here = os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+        where = "the current directory"
+        raise InvalidInput(Problem(where, what, "change to another one: cd")) from None
+    require_utf8(here, "the current directory")
+    require_utf8(os.environ.get("EDGEQ_STORE", ""), "EDGEQ_STORE")
+    for each in arguments:
+        require_utf8(each, each)
 
 
 def _interrupted(arguments: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from edgeq.cli.min_memory import limits
 from edgeq.cli.models import models
 from edgeq.cli.new import beginning
 from edgeq.cli.options import Json, OneDevice, devices_option
-from edgeq.cli.pipe import guarded_output
+from edgeq.cli.pipe import guarded_output, open_closed_streams
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
 from edgeq.cli.starter import starters
@@ -316,7 +316,11 @@ for group in (
 
 def main() -> None:
     """Entry point. Expected errors end in a message and their exit status."""
-    # On SIGTERM, partial files are removed as after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # On SIGTERM, and where the terminal is closed, partial files are removed as after Ctrl-C.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    open_closed_streams()
     with guarded_output():
         sys.exit(run_command(app, sys.argv[1:]))

@@ -58,7 +58,8 @@ class _Guarded:
             self._discard_buffer()
             raise SystemExit(STATUS) from None
         except OSError as error:  # a full disk behind `> file`
-            os.write(2, f"error: output: cannot be written: {error.strerror}\n".encode())
+            with contextlib.suppress(OSError):  # standard error may be on the same disk
+                os.write(2, f"error: output: cannot be written: {error.strerror}\n".encode())
             self._discard_buffer()
             raise SystemExit(EXIT_MISSING) from None
 
@@ -77,6 +78,26 @@ def _visible_except_colours(text: str) -> str:
     """Escape everything except colour codes."""
     parts = _COLOUR.split(text)
     return "".join(part if number % 2 else visible(part) for number, part in enumerate(parts))
+
+
+def open_closed_streams() -> None:
+    """Open what the caller has closed (`>&-`) on the null device.
+
+    Otherwise the next file that is opened would get its number, and what a library or a child
+    prints would end up in it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            if null != number:
+                os.close(null)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 @contextlib.contextmanager

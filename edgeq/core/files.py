@@ -100,10 +100,16 @@ def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+        raise unreadable(path, error) from None
     if len(content) > limit:
         raise InvalidInput(Problem(str(path), f"is larger than {format_bytes(limit)}", remedy))
     return content
+
+
+def unreadable(path: Path, error: OSError) -> InvalidInput:
+    """The error for a file that is there and cannot be read."""
+    remedy = "check its permissions and those of its directory"
+    return InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}", remedy))
 
 
 def require_file(path: Path) -> None:
@@ -111,6 +117,12 @@ def require_file(path: Path) -> None:
     kind = _kind(path)
     if kind:
         raise InvalidInput(Problem(str(path), f"cannot be read: it is {kind}", "name a file"))
+
+
+def require_utf8(name: str, where: str) -> None:
+    """Raise InvalidInput for bytes that are not UTF-8, which JSON cannot hold."""
+    if not name.isascii() and any("\ud800" <= each <= "\udfff" for each in name):
+        raise InvalidInput(Problem(where, "is not UTF-8", "rename it, or type the text in UTF-8"))
 
 
 def error_of_disk(error: OSError, path: Path, where: str = "") -> EdgeqError:

@@ -70,7 +70,8 @@ def default_root() -> Path:
     Thus a project's subdirectories share its store.
     """
     if named := os.environ.get("EDGEQ_STORE"):
-        return Path(named)
+        # A `~` that no shell expanded; unlike Path.expanduser, it passes without a home.
+        return Path(os.path.expanduser(named))  # noqa: PTH111
     here = Path.cwd()
     above = (folder / _STORE for folder in here.parents)
     nearest = _STORE if _STORE.is_dir() else next(filter(_is_mine, above), _STORE)

@@ -115,12 +115,14 @@ def _read_text(path: Path) -> str:
 
 
 def _require_few(root: Node) -> None:
-    """Refuse aliases that expand to more values than the limit, or contain themselves."""
+    """Refuse aliases that expand to more values than the limit, or contain themselves, and values
+    that are not text."""
     counts: dict[int, int] = {}
     opened: set[int] = set()
 
     def count(node: Node) -> int:
         if isinstance(node, ScalarNode):
+            _require_text(node)
             return 1
         if id(node) in opened:
             raise _too_many(node, "an alias that contains itself")
@@ -136,6 +138,16 @@ def _require_few(root: Node) -> None:
         return counts[id(node)]
 
     count(root)
+
+
+def _require_text(node: ScalarNode) -> None:
+    """Refuse half of a character, as from an escape that was cut; both halves are one in JSON."""
+    halves = str(node.value).encode("utf-16", "surrogatepass")
+    try:
+        halves.decode("utf-16")
+    except UnicodeDecodeError:
+        what = "an escape for half of a character, without its other half"
+        raise MarkedYAMLError(problem=what, problem_mark=node.start_mark) from None
 
 
 def _too_many(node: Node, what: str) -> MarkedYAMLError:
@@ -163,6 +175,8 @@ def _syntax_problem(path: Path, error: MarkedYAMLError) -> Problem:
         remedy = "put the value in quotes, or check the indentation"
     elif "alias" in what and "undefined" not in what:
         remedy = "write the values out"
+    elif "half of a character" in what:
+        remedy = "write the character itself"
     elif "another document" in what:
         what, remedy = "a second document ('---') begins here", "keep one document in a file"
     elif error.context_mark and mark and error.context_mark.line != mark.line:

@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import os
+import shlex
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ AnyAudio: TypeAlias = "str | os.PathLike[str] | bytes | tuple[npt.NDArray[Any], 
 channels])."""
 
 _MOST_BYTES = 1 << 30
+_UNKNOWN_LENGTH = 0x7FFF0000  # bytes; a program that writes to a pipe announces as many or more
 _FASTEST = 1_000_000  # samples per second: filters get longer with it
 _ZEROS = 16  # of the filter on each side, in samples of the lower rate
 _ROLLOFF = 0.95  # of half the lower rate, from where on the filter falls
@@ -132,10 +134,15 @@ def _opened(given: AnyAudio, where: str) -> tuple[Floats, int]:
     try:
         with wave.open(io.BytesIO(content)) as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+            announced = file.getnframes() * width * channels
             raw = file.readframes(min(file.getnframes(), len(content)))
-    except (wave.Error, EOFError, ValueError) as error:
-        what = f"cannot be read as a WAV file of PCM samples: {str(error)[:100]}"
-        raise InvalidInput(Problem(where, what, f"convert it: ffmpeg -i {where} new.wav")) from None
+    except (wave.Error, EOFError, ValueError, RuntimeError) as error:  # the last: chunks overlap
+        what = f"cannot be read as a WAV file of PCM samples: {str(error)[:100] or 'it is cut off'}"
+        remedy = f"convert it: ffmpeg -i {shlex.quote(where)} new.wav"
+        raise InvalidInput(Problem(where, what, remedy)) from None
+    if len(raw) < announced < _UNKNOWN_LENGTH:
+        what = f"is cut off: its header announces {announced} bytes of samples, {len(raw)} follow"
+        raise InvalidInput(Problem(where, what, "copy or download it again"))
     if not raw or not 1 <= width <= 4 or not channels or len(raw) % (width * channels):
         what = f"holds {len(raw)} bytes of {channels} channels with {8 * width} bits at {rate} Hz"
         raise InvalidInput(Problem(where, what, "record it again, or convert it"))

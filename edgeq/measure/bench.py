@@ -303,7 +303,7 @@ class Bench:
         if work in self._absent:
             return None
         self._progress(f"{artifact.name}: {work}")
-        system, load_average = self._place.surroundings()
+        surroundings = self._place.surroundings()
         format = file_format(artifact.format)
         if given is None:
             given = self._data.judged if work == "quality" else self._data.timed
@@ -327,9 +327,7 @@ class Bench:
         reply = self._read(work, failures, lambda: kind.model_validate(said))
         if reply is None:
             return None
-        return reply, reply.conditions(
-            cpu=self._cpu, system=system, load_average=load_average, effort=self._effort
-        )
+        return reply, reply.conditions(cpu=self._cpu, place=surroundings, effort=self._effort)
 
     def _reply_to(self, request: Request) -> dict[str, Any]:
         if self._is_language and request.work == "quality" and not self._place.compares:

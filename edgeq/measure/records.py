@@ -54,7 +54,9 @@ class Conditions(Frozen):
         "chooses its kernels at run time.",
     )
     prepared: bool = Field(description="Whether weights were mapped from a copy packed for the CPU")
-    warnings: tuple[str, ...] = Field(description="Warnings of the loader.")
+    warnings: tuple[str, ...] = Field(
+        description="Warnings of the loader, and of runtimes that have another version there."
+    )
 
 
 class Quantile(Frozen):

@@ -10,6 +10,7 @@ from edgeq.formats.base import Model
 from edgeq.measure import generation, latency
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.records import Conditions, Loading, Memory, MemoryFigures, OperatorPlacement
+from edgeq.places.place import Surroundings
 from edgeq.places.process import Request
 
 
@@ -29,12 +30,11 @@ class Reply(Frozen):
     others: float | None = None
     megahertz: tuple[float, float] | None = None
 
-    def conditions(
-        self, *, cpu: str, system: str, load_average: float | None, effort: Effort
-    ) -> Conditions:
+    def conditions(self, *, cpu: str, place: Surroundings, effort: Effort) -> Conditions:
         """The conditions of the pass, in a place with these facts."""
         said = self.model_dump(include=set(Conditions.model_fields))
-        return Conditions(**said, cpu=cpu, system=system, load_average=load_average, effort=effort)
+        facts = place._asdict() | {"warnings": (*said["warnings"], *place.warnings)}
+        return Conditions(**{**said, **facts}, cpu=cpu, effort=effort)
 
 
 class MemoryReply(Reply, MemoryFigures):

@@ -26,11 +26,13 @@ class Unreachable(Missing):
 class Surroundings(NamedTuple):
     """Facts about a place for the conditions of a measurement, by `Conditions`' names.
 
-    load_average: over the last minute; None if the system has no such number.
+    load_average: over the last minute; None if the system has no such number. warnings: of what
+    may make its answers and times others than those of an app built here.
     """
 
     system: str
     load_average: float | None
+    warnings: tuple[str, ...] = ()
 
 
 class Place(ABC):
@@ -79,10 +81,6 @@ class Place(ABC):
         """The system there, and its current load; those of this machine by default."""
         busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         return Surroundings(f"{platform.system()} {platform.release()} {platform.machine()}", busy)
-
-    def notes(self) -> tuple[str, ...]:
-        """Notes for every number from there; none by default."""
-        return ()
 
     def close(self) -> None:  # noqa: B027  most places start nothing that outlives a pass
         """End processes started there and remove files written there; may be called again."""

@@ -102,9 +102,6 @@ class RemotePlace(Place):
     def surroundings(self) -> Surroundings:
         return self._call(self._surroundings)
 
-    def notes(self) -> tuple[str, ...]:
-        return self._call(self._notes)
-
     def close(self) -> None:
         background, self._background = self._background, None
         if background is not None:
@@ -248,10 +245,8 @@ class RemotePlace(Place):
 
     async def _surroundings(self, session: _Session) -> Surroundings:
         answer = await self._cargo.ask(session.link, {"op": "load"}, Load)
-        return Surroundings(session.facts.system, answer.load_average)
-
-    async def _notes(self, session: _Session) -> tuple[str, ...]:
-        return needs.differences(session.facts)
+        others = needs.differences(session.facts)
+        return Surroundings(session.facts.system, answer.load_average, others)
 
 
 def _wants_llama(paths: Mapping[str, Path]) -> bool:

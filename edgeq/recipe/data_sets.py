@@ -12,7 +12,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import lzma
 import math
+import re
 import unicodedata
 import zipfile
 import zlib
@@ -26,7 +28,7 @@ import numpy.typing as npt
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.files import read_bytes, require_file
+from edgeq.core.files import read_bytes, require_file, unreadable
 from edgeq.core.units import format_bytes
 from edgeq.core.validation_messages import suggest, suggest_near
 from edgeq.recipe.file_sets import KNOWLEDGE, DataFile, list_files
@@ -43,6 +45,9 @@ _MOST_BYTES = 32 << 20
 _MOST_CORPUS_BYTES = 16 << 20
 _LONGEST_LINE = 1 << 20
 _MOST_ARRAY_BYTES = 4 << 30
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# RuntimeError: of an encrypted file, or a compression that this Python lacks
+_UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[st
     elif path.suffix == JSON_SUFFIX:
         texts = [_text_of(f"{path}:{line}", row) for line, row in read_json_lines(path)]
     elif path.suffix == ".txt":
-        texts = [line.strip() for line in _lines(path) if line.strip()]
+        texts = [line.strip() for line in read_lines(path) if line.strip()]
     else:
         raise _unknown_suffix(path, TEXT_SUFFIXES)
     return [texts[index] for index in _choose(path, len(texts), samples, seed)]
@@ -77,12 +82,16 @@ def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[st
 def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """The objects of a `.jsonl`, each with the number of its line. Raises InvalidInput."""
     found = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         try:
             row = json.loads(line) if line.strip() else None
         except (ValueError, RecursionError) as error:
             what, remedy = f"is not JSON: {error}", 'write one object on each line: {"text": "…"}'
             raise InvalidInput(Problem(f"{path}:{number}", what, remedy)) from None
+        if half := _LONE_SURROGATE.search(json.dumps(row, ensure_ascii=False)):
+            what = f"contains half of a character, \\u{ord(half[0]):04x} without its other half"
+            remedy = "write both halves, or remove it; a text was cut within a character"
+            raise InvalidInput(Problem(f"{path}:{number}", what, remedy))
         if row is not None and not isinstance(row, dict):
             remedy = 'write one object on each line: {"text": "…"}'
             raise InvalidInput(Problem(f"{path}:{number}", "is not a JSON object", remedy))
@@ -118,7 +127,7 @@ def read_corpus(path: Path) -> str:
     """
     if path.suffix != ".txt":
         raise _unknown_suffix(path, (".txt",))
-    text = read_text(path).replace("\r\n", "\n")
+    text = _with_newlines(read_text(path))
     if not text.strip():
         raise InvalidInput(Problem(str(path), "contains no text", "add some"))
     return text
@@ -188,13 +197,18 @@ def _load_arrays(path: Path) -> dict[str, Array]:
         raise no_such_file(path)
     require_file(path)
     try:
-        if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            is_zip = zipfile.is_zipfile(file)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    try:
+        if not is_zip:
             raise ValueError("it is not a zip file")
         with zipfile.ZipFile(path) as archive:
             _require_room(path, archive)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: np.asarray(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_UNREADABLE_ZIP, OSError, ValueError) as error:
         remedy = "write it with numpy.savez(path, input_name=array, ...)"
         raise InvalidInput(Problem(str(path), f"not a readable .npz: {error}", remedy)) from None
 
@@ -345,10 +359,10 @@ def read_text(path: Path, limit: int = _MOST_CORPUS_BYTES) -> str:
         raise InvalidInput(Problem(where, "not UTF-8 text", "save the file as UTF-8")) from None
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """Lines of samples; a line too long for a sentence is refused: line breaks are missing."""
     # Not splitlines(): a text may contain a form feed or U+2028.
-    lines = read_text(path, _MOST_BYTES).replace("\r\n", "\n").split("\n")
+    lines = _with_newlines(read_text(path, _MOST_BYTES)).split("\n")
     for number, line in enumerate(lines, 1):
         if len(line) > _LONGEST_LINE:
             what = f"the line has {len(line)} characters, over {_LONGEST_LINE}"
@@ -356,9 +370,14 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
+def _with_newlines(text: str) -> str:
+    """Every system's line breaks as \\n, as Python reads a text file."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a `.tsv` or `.csv` by column. Raises InvalidInput where cells are missing."""
-    lines = _lines(path)
+    lines = read_lines(path)
     has_tabs = path.suffix == ".tsv" or "\t" in lines[0]
     reader = (
         csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -369,8 +388,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
         header, *rows = [(reader.line_num, row) for row in reader if row] or [(1, [])]
     except csv.Error as error:
         where = f"{path}:{reader.line_num}"
-        raise InvalidInput(Problem(where, f"not a readable table: {error}")) from None
+        remedy = f"close every quote, and keep cells under {csv.field_size_limit()} characters"
+        raise InvalidInput(Problem(where, f"not a readable table: {error}", remedy)) from None
     columns = [name.strip() for name in header[1]]
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice is not None:
+        what = f"has the column {twice!r} {columns.count(twice)} times"
+        raise InvalidInput(Problem(f"{path}:1", what, "rename or remove all but one"))
     for name in _SINGLE if "text" in columns else _PAIR:
         if name not in columns:
             remedy = "the first line must be: sentence1, sentence2, score, separated by tabs"

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import require_utf8
 
 ANNOTATIONS_FILE = "annotations.json"
 """Of a detector's data set: the boxes on its images, in the format of COCO."""
@@ -99,8 +100,10 @@ def _below(folder: Path, label: str | None = None) -> Iterator[DataFile]:
         if path.name.startswith(".") or (label is None and path.name in KNOWLEDGE):
             continue
         if path.is_dir() and label is None:
+            require_utf8(path.name, str(path))
             yield from _below(path, path.name)
         elif path.suffix.lower() in _SUFFIXES and path.is_file():
+            require_utf8(path.name, str(path))
             name = path.name if label is None else f"{label}/{path.name}"
             yield DataFile(path, name, label)
         else:

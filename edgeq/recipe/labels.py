@@ -6,16 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.recipe.data_sets import read_lines
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Read one label per line; empty lines at the end do not count. Raises InvalidInput."""
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise InvalidInput(Problem(str(path), why, "paths are relative to the recipe")) from None
-    labels = tuple(line.strip() for line in lines)
+    labels = tuple(line.strip() for line in read_lines(path))
+    while labels and not labels[-1]:
+        labels = labels[:-1]
     if not labels or not all(labels):
         at = labels.index("") + 1 if labels else 1
         raise InvalidInput(Problem(f"{path}:{at}", "a label is empty", "give one label per line"))

@@ -57,7 +57,7 @@ def make_console(file: IO[str] | None = None) -> Console:
     # Bypasses the guard on unformatted text (`edgeq.cli.pipe`), which would escape colour codes.
     stream = getattr(stream, "formatted", stream)
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, _WIDTH)
+    console.width = min(console.width or _WIDTH, _WIDTH)  # COLUMNS=0: unknown
     if not console.is_terminal:
         console.file = cast("IO[str]", _Trimmed(stream))
     return console

@@ -219,6 +219,8 @@ def test_the_root_comes_from_the_environment(
 ) -> None:
     monkeypatch.setenv("EDGEQ_STORE", os.sep + "elsewhere")
     assert default_root() == Path(os.sep, "elsewhere")
+    monkeypatch.setenv("EDGEQ_STORE", "~/elsewhere")
+    assert default_root() == Path.home() / "elsewhere"
     monkeypatch.delenv("EDGEQ_STORE")
     monkeypatch.chdir(tmp_path)
     assert default_root() == Path(".edgeq")

@@ -123,6 +123,7 @@ def test_places_count_lines_and_columns_from_one(tmp_path: Path) -> None:
         ("a: [" + "1," * 30_000 + "]", "1:39999", "more than 20000 values", ""),
         ("? [a]\n: b\n", "1:3", "as a key", "use a word"),
         ("a: b\nc: \x01\n", "2:4", "U+0001", "remove it"),
+        ('a: b\nc: [d, "e\\ud83d"]\n', "2:8", "half of a character", "write the character"),
         ("# nothing\n", "1:1", "the file is empty", "edgeq: 1"),
     ],
 )
@@ -131,6 +132,13 @@ def test_syntax_errors(tmp_path: Path, text: str, where: str, what: str, remedy:
     assert problem.where == where
     assert what in problem.what
     assert remedy in problem.remedy
+
+
+def test_both_halves_of_a_character_are_one_as_in_json(tmp_path: Path) -> None:
+    document = read_yaml(write(tmp_path, 'title: "\\ud83d\\ude00"'))
+    whole, _ = validate(document, Whole)
+    assert whole is not None
+    assert whole.title == "😀"
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

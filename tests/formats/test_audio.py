@@ -76,7 +76,10 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         (b"RIFF", "cannot be read as a WAV file"),
         (whole[:30], "cannot be read as a WAV file"),
         (whole[:20] + b"\x03\x00" + whole[22:], "unknown format"),  # of floats
-        (whole[:44], "holds 0 bytes"),
+        (whole[:12] + b"LIST\5\0\0\0words" + whole[12:], "cannot be read"),  # without padding
+        (whole[:44], "is cut off"),
+        (whole[:-20], "announces 200 bytes of samples, 180 follow"),
+        (save_wav(tmp_path / "b.wav", np.zeros(0), 16_000).read_bytes(), "holds 0 bytes"),
         ((np.zeros((2, 2, 2)), 16_000), "has samples of shape"),
         ((np.array([np.nan]), 16_000), "not finite"),
         ((np.zeros(9), 10**9), "which no recorder takes"),
@@ -85,6 +88,12 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidInput, match=what):
             prepared(given)
+
+
+def test_a_recording_written_to_a_pipe_announces_no_length(tmp_path: Path) -> None:
+    whole = save_wav(tmp_path / "a.wav", np.linspace(-0.5, 0.5, 100), 16_000).read_bytes()
+    streamed = whole[:4] + b"\xff" * 4 + whole[8:40] + b"\xff" * 4 + whole[44:]
+    assert (prepared(streamed) == prepared(whole)).all()
 
 
 def test_texts_are_those_of_transformers(tmp_path: Path) -> None:

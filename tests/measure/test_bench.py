@@ -1,4 +1,4 @@
-"""What a check refuses before it measures anything."""
+"""What a check refuses before it measures anything, and what it says of where it measured."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ pytest.importorskip("gguf", reason="gguf is not installed")
 from edgeq.core.errors import InvalidInput
 from edgeq.measure.bench import Bench
 from edgeq.measure.inputs import Evaluation
-from edgeq.places.place import Here
+from edgeq.places.place import Here, Surroundings
 from edgeq.recipe.budgets import Workload
+from tests.support import samples
 from tests.support.decoder_artifacts import WREN, decoder_artifact, float_graph
 from tests.support.gguf_artifacts import gguf_artifact
 
@@ -64,3 +65,27 @@ def test_a_context_that_is_too_large_ends_the_first_pass(artifact: Path) -> None
     with pytest.raises(InvalidInput, match="2048 positions are requested"):
         bench(artifact, Evaluation(TEXT), 2048, steps)
     assert len(steps) == 1
+
+
+class Older(Here):
+    passes = frozenset(("memory",))
+
+    def surroundings(self) -> Surroundings:
+        return super().surroundings()._replace(warnings=("onnxruntime is 1.26.0 there",))
+
+
+def test_another_version_of_a_runtime_is_among_the_conditions(tmp_path: Path) -> None:
+    artifact = samples.sentence_artifact(tmp_path / "artifact")
+    evaluation = tmp_path / "texts.txt"
+    evaluation.write_text("a b\nc d\n", encoding="utf-8")
+    seen, _ = Bench(
+        artifact,
+        Evaluation(evaluation),
+        place=Older(),
+        effort="quick",
+        progress=lambda step: None,
+        folder=tmp_path,
+        workload=Workload(),
+    ).measure(artifact)
+    assert seen.memory is not None
+    assert seen.memory.conditions.warnings == ("onnxruntime is 1.26.0 there",)

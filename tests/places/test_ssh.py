@@ -148,10 +148,10 @@ def test_its_facts_are_read_there(machine: Machine) -> None:
         assert found.id == f"ssh-someone-127-0-0-1-{machine.server.port}"
         assert found.reach == found.name == place.name
         assert Device.model_validate_json(found.model_dump_json()) == found
-        system, busy = place.surroundings()
+        system, busy, warnings = place.surroundings()
         assert system.split()[0] == os.uname().sysname
         assert busy is not None and busy >= 0
-        assert place.notes() == ()
+        assert warnings == ()
 
 
 def test_what_is_wrong_with_a_request_names_the_file_here(machine: Machine, tmp_path: Path) -> None:

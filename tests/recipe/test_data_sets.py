@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
-from edgeq.recipe.data_sets import feeds, overlap, read_arrays, read_pairs, read_texts
+from edgeq.recipe.data_sets import (
+    content_sha256,
+    feeds,
+    overlap,
+    read_arrays,
+    read_corpus,
+    read_pairs,
+    read_texts,
+)
+from edgeq.recipe.labels import read_labels
 
 LINES = st.lists(st.text("abc é,\"'", min_size=1).filter(str.strip), min_size=1, max_size=20)
 
@@ -62,7 +73,9 @@ def test_pairs_with_and_without_scores(tmp_path: Path) -> None:
         ("a.tsv", "sentence1\tsentence2\tscore\nx\ty\tnan", "a.tsv:2: the score 'nan'"),
         ("a.tsv", "sentence1\tsentence2\nx\t \n", "a.tsv:2: sentence2 is empty"),
         ("a.tsv", "sentence1\tsentence2\n", "contains no samples"),
-        ("a.csv", 'sentence1,sentence2\n"x,y\n', "not a readable table"),
+        ("a.csv", 'sentence1,sentence2\n"x,y\n', "close every quote"),
+        ("a.tsv", "sentence1\tsentence1\tsentence2\nx\ty\tz\n", "'sentence1' 2 times"),
+        ("a.jsonl", '{"text": "a"}\n{"text": "b \\ud83d"}\n', "a.jsonl:2: contains half of"),
         ("a.txt", "\n \n", "contains no samples"),
         ("a.pdf", "x", "ends in .txt or .tsv or .csv"),
     ],
@@ -71,6 +84,19 @@ def test_bad_tables_and_texts(tmp_path: Path, name: str, text: str, message: str
     with pytest.raises(InvalidInput) as caught:
         read_texts(write(tmp_path / name, text))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_every_line_break_and_byte_order_mark(tmp_path: Path, line_break: str, mark: str) -> None:
+    def saved(name: str, *lines: str) -> Path:
+        return write(tmp_path / name, mark + line_break.join((*lines, "")))
+
+    assert read_texts(saved("a.txt", "one", "two")) == ["one", "two"]
+    assert read_texts(saved("a.csv", "text,label", '"one",x', "two,y")) == ["one", "two"]
+    assert read_texts(saved("a.jsonl", '{"text": "one"}', '{"text": "\\ud83d\\ude00"}'))[1] == "😀"
+    assert read_corpus(saved("a.txt", "one", "two")) == "one\ntwo\n"
+    assert read_labels(saved("a.txt", "one", "form\ffeed", "")) == ("one", "form\ffeed")
 
 
 def test_absent_undecodable_and_short_files(tmp_path: Path) -> None:
@@ -135,6 +161,12 @@ def test_arrays_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_archives_that_are_refused(tmp_path: Path) -> None:
     pickled = save(tmp_path / "a.npz", x=np.array([{"a": 1}], dtype=object))
+    locked = bytearray(save(tmp_path / "d.npz", x=np.ones(3)).read_bytes())
+    for entry, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        locked[locked.index(entry) + flags] |= 1
+    (tmp_path / "d.npz").write_bytes(locked)
+    with pytest.raises(InvalidInput, match=r"not a readable \.npz: .* is encrypted"):
+        read_arrays(tmp_path / "d.npz")
     with pytest.raises(InvalidInput, match=r"not a readable \.npz"):
         read_arrays(pickled)
     with pytest.raises(InvalidInput, match="not a zip file"):
@@ -147,3 +179,23 @@ def test_overlap_of_arrays_compares_whole_samples(tmp_path: Path) -> None:
     one = save(tmp_path / "a.npz", x=np.array([[1, 2], [3, 4]]), y=np.array([0, 1]))
     other = save(tmp_path / "b.npz", x=np.array([[3, 4], [3, 4]]), y=np.array([0, 1]))
     assert overlap(one, other) == ["sample 1"]
+
+
+def test_a_file_that_may_not_be_read_is_not_called_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "a.npz", x=np.ones(3))
+
+    def forbidden(*_: Any, **__: Any) -> Any:  # root may read everything
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(InvalidInput, match=r"a\.npz: cannot be read: Permission denied\n +check"):
+        read_arrays(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always text")
+def test_a_file_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a\udcff.png", "x")
+    with pytest.raises(InvalidInput, match="is not UTF-8"):
+        content_sha256(tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from edgeq.report.console import Console
+from edgeq.report.console import Console, make_console
 from edgeq.report.tables import print_table
 from tests.support.properties import examples
 
@@ -113,3 +113,8 @@ def test_a_long_name_is_broken_behind_a_dot() -> None:
         "model.layers.*.mlp.        0.047 MiB",
         "gate_proj.weight",
     ]
+
+
+def test_a_width_of_0_is_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert make_console(io.StringIO()).width == 80

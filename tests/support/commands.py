@@ -57,14 +57,17 @@ def start_edgeq(*arguments: str | Path, store: Path, cwd: Path, **environment: s
 @contextlib.contextmanager
 def _apart(cwd: Path, variables: dict[str, str], words: list[str]) -> Iterator[None]:
     """This process in another directory, with other variables and arguments."""
-    before = Path.cwd(), dict(os.environ), sys.argv, signal.getsignal(signal.SIGTERM)
+    before = Path.cwd(), dict(os.environ), sys.argv
+    names = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+    handlers = {number: signal.getsignal(number) for number in names if number is not None}
     os.chdir(cwd)
     os.environ.update(variables)
     sys.argv = words
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before[3])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         sys.argv = before[2]
         os.environ.clear()
         os.environ.update(before[1])

@@ -151,9 +151,6 @@ class ArmPlace(Place):
             self._device = found.model_copy(update={"name": words})
         return self._device
 
-    def notes(self) -> tuple[str, ...]:
-        return (f"emulated by QEMU: {self.cpu_class.words}",)
-
     def python(self) -> Path:
         """A program that is Python on the emulated CPU, with packages to import, until `close`."""
         if self._folder is None:

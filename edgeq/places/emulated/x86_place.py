@@ -116,9 +116,6 @@ class MaskedPlace(Place):
         assert self._device is not None
         return self._device
 
-    def notes(self) -> tuple[str, ...]:
-        return (f"this CPU with instruction sets hidden: {self.cpu_class.words}",)
-
     def environment(self) -> dict[str, str]:
         """Environment variables with which a process sees the other CPU.
 

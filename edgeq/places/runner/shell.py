@@ -239,6 +239,8 @@ class Shell(ABC):
         except self._faults:
             return False
         finally:
+            if kept is not None:
+                await self._drop(kept)
             await self._disconnect()
 
     async def _after_noise(self, stdout: Any) -> bytes | None:
@@ -290,6 +292,10 @@ class AdbShell(Shell):
         with contextlib.suppress(asyncio.TimeoutError):  # unless a child of it has its streams
             await asyncio.wait_for(_tail(process.stdout), _LEAVE_SECONDS)  # a full pipe never ends
             await process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+        with contextlib.suppress(OSError):
+            await process.stdin.wait_closed()
 
 
 async def _tail(stream: Any) -> str:
