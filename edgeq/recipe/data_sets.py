@@ -207,10 +207,15 @@ def _load_arrays(path: Path) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             _require_room(path, archive)
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name]) for name in arrays.files}
+            return {name: _native(np.asarray(arrays[name])) for name in arrays.files}
     except (*_UNREADABLE_ZIP, OSError, ValueError) as error:
         remedy = "write it with numpy.savez(path, input_name=array, ...)"
         raise InvalidInput(Problem(str(path), f"not a readable .npz: {error}", remedy)) from None
+
+
+def _native(array: Array) -> Array:
+    """In this machine's order of bytes, which every runtime takes for granted."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _require_room(path: Path, archive: zipfile.ZipFile) -> None:

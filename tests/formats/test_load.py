@@ -192,6 +192,8 @@ def test_run_casts_where_nothing_that_matters_is_lost(classifier: OnnxModel) -> 
     assert (classifier.run(wider)["logits"] == expected).all()
     lists = {name: array.tolist() for name, array in feeds.items()}
     assert (classifier.run(lists)["logits"] == expected).all()
+    swapped = {name: each.astype(each.dtype.newbyteorder()) for name, each in feeds.items()}
+    assert (classifier.run(swapped)["logits"] == expected).all()
 
 
 @pytest.mark.parametrize(

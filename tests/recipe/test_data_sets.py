@@ -130,6 +130,13 @@ def save(path: Path, **arrays: Any) -> Path:
     return path
 
 
+def test_arrays_are_in_this_machine_s_order_of_bytes(tmp_path: Path) -> None:
+    values = np.arange(6, dtype=">f4").reshape(2, 3)
+    (found,) = read_arrays(save(tmp_path / "a.npz", x=values)).values()
+    assert found.dtype.isnative
+    assert found.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_arrays_become_feeds(tmp_path: Path) -> None:
     images = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
     path = save(tmp_path / "a.npz", image=images, state=np.ones((4, 5), dtype=np.int64))

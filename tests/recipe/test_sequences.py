@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -65,6 +66,25 @@ def test_the_original_is_recorded_over_time(net: Path, tmp_path: Path) -> None:
     perform(request.model_dump_json().encode())
     found = [*arrays.read_arrays(tmp_path / ANSWERS_FILE)]
     np.testing.assert_allclose(found, stepped(net), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x": np.ones((3, 1, 64), np.int32)}, "input 'x': has dtype int32"),
+        ({"y": np.ones((3, 1, 64), np.float32)}, "no array for the input 'x'"),
+    ],
+)
+def test_samples_that_do_not_fit_name_their_file_once(
+    net: Path, tmp_path: Path, given: Any, message: str
+) -> None:
+    np.savez(tmp_path / "a.npz", s=np.ones((3, 1, 64), np.float32), **given)
+    request = OnnxAnswersRequest(
+        model=net / MODEL_FILE, outputs=tmp_path, arrays=tmp_path / "a.npz"
+    )
+    with pytest.raises(InvalidInput) as caught:
+        perform(request.model_dump_json().encode())
+    assert str(caught.value).startswith(f"{tmp_path / 'a.npz'}: {message}")
 
 
 def test_calibration_sees_the_states_that_a_model_gets_to(net: Path, tmp_path: Path) -> None:

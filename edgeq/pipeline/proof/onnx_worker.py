@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.imports import do_without
 from edgeq.core.tasks import task_of
+from edgeq.formats.samples import fit
 from edgeq.formats.text import TextEncoder
 from edgeq.measure import arrays
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
@@ -116,10 +117,14 @@ def _feeds(original: OnnxOriginal, request: OnnxRequest) -> Iterator[Feed]:
             for steps in sequences(path, held, original.inputs, request.state):
                 yield from (feed for feed, _ in carried(steps, original.named, request.state))
             return
-        yield from data_sets.feeds(path, held, ranks)
+        for feed in data_sets.feeds(path, held, ranks):
+            yield {value.name: fit(feed[value.name], value) for value in original.inputs}
     except InvalidInput as error:
-        problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
-        raise InvalidInput(problems) from None
+        file = str(path)
+        raise InvalidInput(
+            p if p.where == file else Problem(f"{file}: {p.where}", p.what, p.remedy)
+            for p in error.problems
+        ) from None
 
 
 if __name__ == "__main__":
