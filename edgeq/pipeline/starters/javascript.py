@@ -13,6 +13,8 @@ from edgeq.pipeline.starters.kinds import DTYPES, Kind, dtypes_of, kind_of, sour
 NODE = {"onnxruntime-node": "1.30.0"}
 WEB = {"onnxruntime-web": "1.30.0"}
 TOKENIZER = {"@huggingface/tokenizers": "0.2.0"}
+INSTALL = "npm install --ignore-scripts"
+"""On Linux, onnxruntime-node's script downloads CUDA libraries, which no starter uses."""
 
 _SHARED = ("session.mjs", "cases.mjs")
 _EXAMPLES: dict[Kind, tuple[str, ...]] = {
@@ -20,15 +22,15 @@ _EXAMPLES: dict[Kind, tuple[str, ...]] = {
     "classifier": ("it works well", "it broke on the first day"),
     "arrays": (),
 }
-_README = """\
-# {name} in {where}
+_README = f"""\
+# {{name}} in {{where}}
 
-    npm install
-{commands}
+    {INSTALL}
+{{commands}}
 
 `bundle/` is the bundle, unpacked; its README says what the model takes and gives. `model.mjs` is
 yours to change: after a change, run the self-test.
-{more}"""
+{{more}}"""
 _OTHER_SERVERS = """
 A server that sends the two headers in `serve.mjs` lets the page use several threads.
 """

@@ -41,13 +41,13 @@ STARTERS = {
         javascript.runs,
         _IN_ONNX,
         javascript.node_files,
-        "npm install && node selftest.mjs",
+        f"{javascript.INSTALL} && node selftest.mjs",
     ),
     "web": Starter(
         javascript.runs,
         _IN_ONNX,
         javascript.web_files,
-        "npm install && node serve.mjs",
+        f"{javascript.INSTALL} && node serve.mjs",
     ),
     "kotlin": Starter(
         kotlin.runs,

@@ -17,8 +17,8 @@ pytest.importorskip("torch", reason="the build side is not installed")
 import edgeq
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.bundle import read_bundle, read_bundle_directory
-from edgeq.pipeline.starters.javascript import NODE, TOKENIZER, WEB, runs
-from edgeq.pipeline.starters.write import write_starter
+from edgeq.pipeline.starters.javascript import INSTALL, NODE, TOKENIZER, WEB, runs
+from edgeq.pipeline.starters.write import STARTERS, write_starter
 from tests.support.browser import Browser, browser, needs_browser
 
 TEXTS = ["ba be bi", "zu zo", "ba be bo"]
@@ -32,10 +32,11 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packages")
     wanted = {"dependencies": {**NODE, **WEB, **TOKENIZER}}
     (folder / "package.json").write_text(json.dumps(wanted), encoding="utf-8")
-    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"]
+    command = [*INSTALL.split(), "--no-audit", "--no-fund"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     if done.returncode:
         pytest.skip(f"not run: npm cannot install: {done.stderr.strip()[-200:]}")
+    assert not list(folder.rglob("*providers_cuda*"))
     return folder / "node_modules"
 
 
@@ -44,6 +45,8 @@ def app(bundle: Path, language: str, folder: Path, packages: Path) -> Path:
     written = write_starter(bundle, language, folder)
     wanted = json.loads((written / "package.json").read_text(encoding="utf-8"))["dependencies"]
     assert wanted.items() <= {**NODE, **WEB, **TOKENIZER}.items()
+    assert f"\n    {INSTALL}\n" in (written / "README.md").read_text(encoding="utf-8")
+    assert STARTERS[language].next.startswith(f"{INSTALL} && ")
     (written / "node_modules").symlink_to(packages)
     return written
 
