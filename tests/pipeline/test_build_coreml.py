@@ -220,7 +220,7 @@ def test_activations_are_recorded_and_need_ios_17(classifier: Path) -> None:
     [
         (("labels.txt", "few.txt"), r"3 labels for the model's 10 classes"),
         (("labels.txt", "twice.txt"), r"'a' is listed 2 times"),
-        (("labels.txt", "none.txt"), r"none\.txt: No such file"),
+        (("labels.txt", "none.txt"), r"none\.txt: no such file"),
         (("input: image", "input: imag"), r"no input 'imag'\n.*image"),
         (("scale: [0.02, 0.03, 0.025]", "scale: [1, 2]"), r"2 numbers for 3 channels"),
         (("bias: [-2, -3, -2.5]", "color: grayscale, bias: 0"), r"3 numbers for 1 channels"),

@@ -110,7 +110,7 @@ def copy_of_wren(folder: Path, **changes: Any) -> Path:
         ({"auto_map": {"AutoModel": "code.Model"}}, "code that comes with a model is never run"),
         ({"quantization_config": {"quant_method": "gptq"}}, "already quantized"),
         ({"model_type": "bert", "architectures": ["BertModel"]}, "lack|cannot open"),
-        ({"model_type": "nothing"}, "cannot open it as a language model"),
+        ({"model_type": "nothing"}, "does not know the architecture"),
         ({"num_hidden_layers": 7}, r"the weights lack model\.layers\.6"),
         ({"intermediate_size": 512}, "cannot open|another shape"),
     ],
