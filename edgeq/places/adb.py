@@ -24,18 +24,22 @@ class AdbPlace(RemotePlace):
     """An Android device by `adb shell`, whose streams are binary and separate (since Android 7)."""
 
     async def _open(self, command: str) -> Channel:
-        start = adb_command(self._address)
-        await require_device(self._address, start)
-        process = await asyncio.create_subprocess_exec(
-            *start,
-            "shell",
-            "-T",
-            command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        return _AdbChannel(process)
+        return _AdbChannel(await start_process(self._address, command))
+
+
+async def start_process(address: Address, command: str) -> asyncio.subprocess.Process:
+    """Start a command for the device's shell; raises Unreachable, and Missing without adb."""
+    start = adb_command(address)
+    await require_device(address, start)
+    return await asyncio.create_subprocess_exec(
+        *start,
+        "shell",
+        "-T",
+        command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
 
 
 def adb_command(address: Address) -> list[str]:

@@ -20,7 +20,7 @@ from edgeq.core.files import replacing
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.devices.address import Address
-from edgeq.places.adb import adb_command, require_device
+from edgeq.places.adb import start_process
 from edgeq.places.background import Background
 from edgeq.places.link import Lost
 
@@ -268,18 +268,7 @@ class AdbShell(Shell):
     default_directory = "/data/local/tmp"
 
     async def _start(self, command: str) -> Process:
-        start = adb_command(self.address)
-        await require_device(self.address, start)
-        process = await asyncio.create_subprocess_exec(
-            *start,
-            "shell",
-            "-T",
-            command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        return process
+        return await start_process(self.address, command)
 
     async def _end(self, process: Process) -> int:
         assert isinstance(process, asyncio.subprocess.Process)
