@@ -11,4 +11,13 @@ from edgeq.formats.coreai.operators import (
 )
 from edgeq.formats.coreai.operators.registry import LOWERED
 
-__all__ = ["LOWERED", "detection", "elementwise", "indexing", "products", "sampling", "shapes", "windows"]
+__all__ = [
+    "LOWERED",
+    "detection",
+    "elementwise",
+    "indexing",
+    "products",
+    "sampling",
+    "shapes",
+    "windows",
+]

@@ -27,11 +27,6 @@ def _gather_nd(a: Any, x: Value, indices: Value) -> Value:
     return a.gather_nd(x, indices)
 
 
-@lowers("non_zero")
-def _non_zero(a: Any, x: Value) -> Value:
-    return a.cast(a.non_zero(x), np.int32)
-
-
 @lowers("scatter_along_axis")
 def _scatter_along_axis(
     a: Any, data: Value, indices: Value, updates: Value, axis: Value, mode: str
