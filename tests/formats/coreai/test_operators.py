@@ -104,5 +104,5 @@ def test_what_mixes_or_counts_rows_of_a_list_is_refused(
 ) -> None:
     model = detector(tmp_path, helper.make_node(kind, ["found"], ["y"], name="only", **attributes))
     onnx.save(model, tmp_path / MODEL_FILE)
-    with pytest.raises(InvalidInput, match="only: .* mixes or counts rows of a list"):
+    with pytest.raises(InvalidInput, match=r"only: .* mixes or counts rows of a list"):
         export_graph_coreai(tmp_path, tmp_path / "model.aimodel", {}, shapes={})
