@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ from edgeq.core.tasks import TEXT_GENERATION
 from edgeq.estimate.sizes import sizes_of_config
 from edgeq.formats.gguf.hyperparameters import decoder_hyperparameters
 from edgeq.formats.gguf.names import gguf_name, hugging_face_name
-from edgeq.models.architectures import decoder_of
+from edgeq.models.architectures import FAMILIES, decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
-from edgeq.models.original.network import open_network
+from edgeq.models.original.network import open_network, unknown_architecture
 from edgeq.models.second_reading import require_second_reading
 from tests.support import gemma4
+from tests.support.commands import run_edgeq
 from tests.support.decoder_artifacts import float_graph
 from tests.support.gguf_artifacts import write_file
 
@@ -105,6 +107,36 @@ def test_transformers_answers_as_the_graph(tmp_path: Path, changes: dict[str, An
     with torch.no_grad():
         wanted = open_network(directory, TEXT_GENERATION)(torch.from_numpy(text())[None]).logits
     assert np.abs(wanted[0].numpy() - found).max() < 1e-4
+
+
+def test_a_plan_names_a_library_that_is_too_old_and_a_build_ends_at_once(tmp_path: Path) -> None:
+    if FAMILY in transformers.CONFIG_MAPPING:
+        pytest.skip("this transformers knows it")
+    gemma4.make(tmp_path / "model")
+    recipe = {
+        "edgeq": 1,
+        "name": "a",
+        "model": {"source": "./model", "task": "text-generation"},
+        "quantize": {"default": ["int8-b32"]},
+        "targets": [{"format": "onnx", "devices": ["here"]}],
+    }
+    (tmp_path / "a.yaml").write_text(json.dumps(recipe))
+    planned, built = (
+        run_edgeq(verb, "a.yaml", store=tmp_path / "store", cwd=tmp_path)
+        for verb in ("plan", "build")
+    )
+    assert (planned.returncode, built.returncode) == (0, 2)
+    for said in (planned.stdout, built.stderr):
+        assert "does not know the architecture 'gemma4_text'" in said
+        assert "pip install --upgrade transformers" in " ".join(said.split())
+    assert not list((tmp_path / "store").glob("float/*"))
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "bert", "modernbert"])
+def test_the_library_is_asked_without_importing_it(tmp_path: Path, family: str) -> None:
+    model = gemma4.make(tmp_path / "model")
+    directory = replace(read_directory(model, "x"), config={"model_type": family})
+    assert (unknown_architecture(directory) is None) == (family in transformers.CONFIG_MAPPING)
 
 
 def test_keys_of_layers_that_borrow_are_left_out(tmp_path: Path) -> None:
