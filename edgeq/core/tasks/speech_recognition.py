@@ -23,7 +23,8 @@ SPEECH_RECOGNITION = Task(
         calibration=("calibration", "a directory with a hundred or more .wav files of your app"),
         evaluation=(
             "evaluation",
-            "a directory with forty or more others, and their texts in transcripts.tsv if known",
+            "a directory with forty or more .wav files that are used for nothing else, and their "
+            "texts in transcripts.tsv if known",
         ),
         budgets=("latency: {p90: 1 s}", "quality: {agreement: 0.90}"),
         otherwise=("int8-static",),  # nets of convolutions
