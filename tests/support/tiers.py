@@ -63,8 +63,8 @@ PLACES = (
     "report/test_page.py",
     "report/test_progress.py",
 )
-# Over ten seconds each, next to a shorter test of the same idea: `nox -s slow` alone runs them. A file
-# is named where all of it is.
+# Over ten seconds each, tests or whole files, next to a shorter test of the same idea: only
+# `nox -s slow` runs them.
 RARE = (
     "cli/test_commands.py::test_compare_shows_the_neighbours_that_change",
     "formats/coreml/test_write.py::test_minilm_is_as_good_and_as_small_as_its_number_format_allows",
