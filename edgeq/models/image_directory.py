@@ -38,6 +38,8 @@ class ImageDirectory:
     stored_names: Mapping[str, str] = field(default_factory=dict)
     stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     of_experts: Mapping[str, ExpertPart] = field(default_factory=dict)
+    extended: Mapping[str, int] = field(default_factory=dict)
+    absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def source_files(self) -> tuple[Path, ...]:

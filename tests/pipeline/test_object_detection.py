@@ -57,6 +57,11 @@ targets:
 budgets:
   quality: {agreement: 50 %, map_drop: 20 %}
 """
+TARGETS = {
+    "onnx": "{format: onnx, devices: [here]}",
+    "coreml": "{format: coreml, devices: [iphone-14]}\ncoreml: {deployment_target: iOS17}",
+    "coreai": "{format: coreai, devices: [iphone-15-pro-ios27]}",
+}
 SEEDS = range(1000, 1024)
 
 
@@ -180,13 +185,17 @@ def test_core_ml_finds_the_boxes_of_onnxruntime(scenes: Scenes) -> None:
         assert [(each.label, *each.box) for each in own] == [(a, *box) for a, _, box in right]
 
 
-def test_a_graph_may_suppress_itself(scenes: Scenes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_graph_may_suppress_itself(scenes: Scenes, tmp_path: Path, target: str) -> None:
+    if target != "onnx":
+        pytest.importorskip({"coreml": "coremltools"}.get(target, target))
     save_detector(tmp_path / "scenes.onnx", suppress=True)
     start, end = RECIPE.index("    boxes:"), RECIPE.index("data:")
     inside = "    boxes: found\n    row: [box, score, class]\n    threshold: 0.3\n"
     text = RECIPE[:start] + inside + RECIPE[end:]
     text = text.replace("path: ", f"path: {scenes.folder.as_posix()}/")
     text = text.replace("[float32, int8-static]", "float32")
+    text = text.replace("{format: onnx, devices: [here]}", TARGETS[target])
     (built,) = build_recipe(write_recipe(tmp_path / "scenes.yaml", text), None, quiet)
     images = [scene(seed)[0] for seed in SEEDS[:6]]
     for image, own in zip(images, edgeq.load(built.path).detect(images), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -159,7 +158,8 @@ def _points(
 def _suppress(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     """(boxes, 3): image, class and number of every box kept, as many as there are.
 
-    Core ML's operator keeps a fixed number for one class; unused places are -1.
+    Apple's operator keeps a fixed number for each of its rows, here a class of an image; unused
+    places are -1.
     """
     boxes, scores, most, overlap, least = [*args, None, None, None][:5]
     if most is None or overlap is None:
@@ -170,10 +170,18 @@ def _suppress(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     if kept < 1:
         raise ValueError("it keeps no box")
     given = boxes if node.attributes.get_int("center_point_box", 0) else _centred(t, name, boxes)
-    limit = float(t.array(overlap).reshape(-1)[0])
-    places, rated = _best(t, name, given, scores, (limit, kept))
+    found = emit(
+        "non_maximum_suppression",
+        f"{name}.best",
+        boxes=_of_each_class(t, name, given, (images, classes, count)),
+        scores=emit("reshape", f"{name}.each", x=scores, shape=[images * classes, 1, count]),
+        iou_threshold=float(t.array(overlap).reshape(-1)[0]),
+        max_boxes=kept,
+    )
+    places = emit("reshape", f"{name}.places", x=found[2], shape=[-1])
     valid = emit("greater_equal", f"{name}.valid", x=places, y=np.int32(0))
     if least is not None:
+        rated = emit("reshape", f"{name}.rated", x=found[1], shape=[-1])
         floor = float(t.array(least).reshape(-1)[0])
         above = emit("greater", f"{name}.above", x=rated, y=floor)
         valid = emit("logical_and", f"{name}.both", x=valid, y=above)
@@ -185,40 +193,13 @@ def _suppress(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     return emit("gather_nd", name, x=rows, indices=chosen)
 
 
-def _best(
-    t: Translator, name: str, boxes: Value, scores: Value, limits: tuple[float, int]
-) -> tuple[Any, Any]:
-    """The places of the boxes kept for each class of each image, one after the other, and their
-    scores. limits: of overlaps and of boxes.
-    """
-    emit, (overlap, kept) = t.writer.in_float32, limits
-    images, classes, _ = (int(size) for size in t.shape(scores))
-    places, rated = [], []
-    for image in range(images):
-        own = _row(t, f"{name}.{image}.boxes", boxes, image, 0)
-        turned = emit("transpose", f"{name}.{image}.turned", x=own, perm=[0, 2, 1])
-        ratings = _row(t, f"{name}.{image}.scores", scores, image, 0)
-        for label in range(classes):
-            each = f"{name}.{image}.{label}"
-            score = _row(t, f"{each}.score", ratings, label, 1)
-            found = emit(
-                "non_maximum_suppression", each, boxes=turned, scores=score,
-                iou_threshold=overlap, max_boxes=kept,
-            )  # fmt: skip
-            places.append(emit("reshape", f"{each}.places", x=found[2], shape=[kept]))
-            rated.append(emit("reshape", f"{each}.rated", x=found[1], shape=[kept]))
-    return (
-        emit("concat", f"{name}.places", values=places, axis=0),
-        emit("concat", f"{name}.rated", values=rated, axis=0),
-    )
-
-
-def _row(t: Translator, name: str, x: Value, place: int, axis: int) -> Any:
-    """One place along an axis of three, which stays."""
-    whole: Sequence[bool] = [n != axis for n in range(3)]
-    begin, end = ([place + more if n == axis else 0 for n in range(3)] for more in (0, 1))
-    masks = {"begin_mask": whole, "end_mask": whole}
-    return t.writer.in_float32("slice_by_index", name, x=x, begin=begin, end=end, **masks)
+def _of_each_class(t: Translator, name: str, boxes: Value, counts: tuple[int, int, int]) -> Any:
+    """(images × classes, 4, boxes)."""
+    emit, (images, classes, count) = t.writer.in_float32, counts
+    turned = emit("transpose", f"{name}.turned", x=boxes, perm=[0, 2, 1])
+    apart = emit("expand_dims", f"{name}.apart", x=turned, axes=[1])
+    tiled = emit("tile", f"{name}.tiled", x=apart, reps=[1, classes, 1, 1])
+    return emit("reshape", f"{name}.of_each", x=tiled, shape=[images * classes, 4, count])
 
 
 def _centred(t: Translator, name: str, boxes: Value) -> Any:

@@ -76,7 +76,7 @@ def constant(array: Array) -> Any:
     from coreai.authoring.constant import constant as make
 
     if array.nbytes <= _INLINE or (array == array.flat[0]).all():
-        return make(np.ascontiguousarray(array))
+        return make(np.asarray(array, order="C"))
     types = {"f": {2: "f16", 4: "f32"}, "i": {4: "si32"}}
     return _resource(array, array.shape, types[array.dtype.kind][array.dtype.itemsize])
 

@@ -16,21 +16,21 @@ from edgeq.core.files import replacing
 from edgeq.formats.apple.constants import Array, Place, Weight, narrow, whole
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreai.coreai import load_authoring
+from edgeq.formats.coreai.counted import (
+    Counted,
+    counted,
+    places_of,
+    require_rows_apart,
+    without_filler,
+)
+from edgeq.formats.coreai.free import Free
+from edgeq.formats.coreai.operators import LOWERED
 from edgeq.formats.coreai.write_constants import Constants
 
 FUNCTION = "main"
 """The one function of a program."""
 _DTYPES = {"f16": "fp16", "f32": "fp32", "i1": "bool", "si32": "int32", "ui32": "uint32"}
 _NUMPY = {"fp16": np.float16, "fp32": np.float32, "int32": np.int32, "bool": np.bool_}
-
-
-class Free:
-    """A size that each run decides."""
-
-    def __int__(self) -> int:
-        raise ValueError("a size depends on the input: build for one shape")
-
-    __index__ = __int__
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ class ProgramWriter:
         if key not in self._casts:
             made = self._authoring.cast(value.value, _NUMPY[dtype])
             # With the value itself: the identity of one that is gone may be another's.
-            self._casts[key] = (value, self._variable(f"{value.name}_to_{dtype}", made))
+            name = f"{value.name}_to_{dtype}"
+            self._casts[key] = (value, Variable(name, made, value.shape, dtype))
         return self._casts[key][1]
 
     def dtype(self, value: Any) -> str:
@@ -143,7 +144,9 @@ class ProgramWriter:
         found = []
         for name, value in outputs.items():
             wanted = "int32" if value.dtype in ("int32", "bool") else "fp32"
-            found.append((name, self.cast(value, wanted).value._to_mlir()))
+            whole = self.cast(value, wanted)
+            filled = without_filler(self._authoring, whole.value, whole.shape)
+            found.append((name, filled._to_mlir()))
         found += [(f"{name}_after", value._to_mlir()) for name, value in self._updates.items()]
         self._graph.outputs_spec = found
         if self._updates:
@@ -187,32 +190,37 @@ class ProgramWriter:
         shape = [each.pop() if len(each) == 1 else -1 for each in sizes]
         return self._authoring.TensorType(shape, dtypes[value.dtype])
 
-    def _variable(self, name: str, value: Any) -> Variable:
+    def _variable(self, name: str, value: Any, free: Free | None = None) -> Variable:
+        """free: a size that is not known."""
         dtype = _DTYPES[str(value.type.dtype)]
-        shape = tuple(size if size >= 0 else Free() for size in value.type.shape)
+        shape = tuple(size if size >= 0 else free or Free() for size in value.type.shape)
         found = Variable(name, value, shape, dtype)
         return self.cast(found, "int32") if dtype == "uint32" else found
 
     def _add(self, kind: str, name: str, wanted: str, values: Mapping[str, Any]) -> Any:
-        from edgeq.formats.coreai.operators import LOWERED
-
         if kind == "read_state":
             return values["input"]
         if kind == "coreml_update_state":
             return self._update(values["state"], self.cast(values["value"], "fp16"))
+        if kind == "non_zero":
+            found, is_any = places_of(self._authoring, values["x"].value)
+            return self._variable(name, found, Counted(is_any))
         if kind not in LOWERED:
             raise NotImplementedError(f"Core AI has no operator {kind!r} yet")
         prepared = {
             key: self._prepare(Place(name, kind, key), value, wanted)
             for key, value in values.items()
         }
+        listed = counted(values)
+        if listed:
+            require_rows_apart(kind, values)
         try:
             made = LOWERED[kind](self._authoring, **prepared)
         except RuntimeError as error:
             raise ValueError(str(error).splitlines()[0]) from error
         if isinstance(made, list | tuple):
-            return [self._variable(f"{name}.{i}", each) for i, each in enumerate(made)]
-        return self._variable(name, made)
+            return [self._variable(f"{name}.{i}", each, listed) for i, each in enumerate(made)]
+        return self._variable(name, made, listed)
 
     def _prepare(self, place: Place, value: Any, wanted: str) -> Any:
         """A parameter as a value or an array in the operator's type."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -16,6 +18,7 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.coreai.runtime import Runtime
 from edgeq.formats.coreai.write import export_graph_coreai
+from tests.support.scenes import save_detector
 
 
 def saved(folder: Path, kind: str, shape: list[int | str], **attributes: int) -> Path:
@@ -53,3 +56,53 @@ def test_a_shape_that_the_model_does_not_take_is_told(tmp_path: Path) -> None:
     for shape in ((3, 1), (2,), (2, 0)):
         with pytest.raises(InvalidInput, match="it is 2 × any"):
             runtime.run({"x": np.zeros(shape, np.float32)})
+
+
+SCENES = np.random.default_rng(0).random((3, 1, 3, 64, 64), np.float32)
+SCENES[0, :, 0] *= 3  # has red squares; the others have none
+
+
+def detector(folder: Path, *more: onnx.NodeProto) -> onnx.ModelProto:
+    """A net with NonMaxSuppression, whose output `found` others read."""
+    model = onnx.load(save_detector(folder / "source.onnx", suppress=True))
+    model.graph.node.extend(more)
+    if more:
+        del model.graph.output[:]
+        model.graph.output.append(onnx.ValueInfoProto(name=more[-1].output[0]))
+    return model
+
+
+def test_a_list_may_be_empty_and_full_again(tmp_path: Path) -> None:
+    """Apple's runtime ends its process in most operators of arrays without values."""
+    model = detector(tmp_path, helper.make_node("Relu", ["found"], ["above"]))
+    onnx.save(model, tmp_path / MODEL_FILE)
+    export_graph_coreai(tmp_path, tmp_path / "model.aimodel", {}, shapes={})
+    runtime = Runtime(tmp_path / "model.aimodel")
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    counts = set()
+    for image in (*SCENES, SCENES[0]):
+        (wanted,) = session.run(None, {"image": image})
+        found = runtime.run({"image": image})["above"]
+        assert found.shape == wanted.shape
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+        counts.add(wanted.shape[1])
+    assert len(counts) > 1
+    assert 0 in counts
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("ReduceMax", {"axes": [1], "keepdims": 0}),
+        ("Softmax", {"axis": 1}),
+        ("Shape", {}),
+        ("ArgMax", {"axis": 1}),
+    ],
+)
+def test_what_mixes_or_counts_rows_of_a_list_is_refused(
+    tmp_path: Path, kind: str, attributes: dict[str, Any]
+) -> None:
+    model = detector(tmp_path, helper.make_node(kind, ["found"], ["y"], name="only", **attributes))
+    onnx.save(model, tmp_path / MODEL_FILE)
+    with pytest.raises(InvalidInput, match=r"only: .* mixes or counts rows of a list"):
+        export_graph_coreai(tmp_path, tmp_path / "model.aimodel", {}, shapes={})

@@ -155,9 +155,8 @@ def _suppressed(draw: Draw, n: Numbers, kind: str) -> Case:
         boxes[:, ::2] = boxes[:, ::2][..., [2, 3, 0, 1]]  # any two opposite corners
     scores = n.rng.permutation(48).reshape(2, 3, 8) / 48
     given = [boxes.astype(np.float32), scores.astype(np.float32)]
-    limits = [i64(n.one_of(2, 20)), f32(n.one_of(0.1, 0.5)), n.one_of(None, f32(0.3))]
-    # Core AI has no loops and no such operator.
-    return Case(given, [*limits], {"center_point_box": centred}, refused="Core AI")
+    limits = [i64(n.one_of(2, 20)), f32(n.one_of(0.1, 0.5)), n.one_of(None, f32(0.3), f32(2))]
+    return Case(given, [*limits], {"center_point_box": centred})
 
 
 @of("Col2Im")

@@ -1,6 +1,7 @@
 """The MIL's operators in Core AI's. Importing this package registers all of them."""
 
 from edgeq.formats.coreai.operators import (
+    detection,
     elementwise,
     indexing,
     products,
@@ -10,4 +11,13 @@ from edgeq.formats.coreai.operators import (
 )
 from edgeq.formats.coreai.operators.registry import LOWERED
 
-__all__ = ["LOWERED", "elementwise", "indexing", "products", "sampling", "shapes", "windows"]
+__all__ = [
+    "LOWERED",
+    "detection",
+    "elementwise",
+    "indexing",
+    "products",
+    "sampling",
+    "shapes",
+    "windows",
+]
