@@ -49,6 +49,9 @@ _WRAPPING = (
 )
 """Operators whose results may be beyond their integers."""
 
+_MOVES = ("Gather", "Identity", "Transpose")
+"""Operators whose results have a weight's values, which a program stores once."""
+
 HANDLERS: dict[str, Handler] = {}
 """Keyed by ONNX operator; filled by the modules `operators` and `layers`."""
 
@@ -251,8 +254,10 @@ class Translator:
             return np.asarray(node.attributes["value"].as_tensor().numpy())
         if node.op_type == "If" and isinstance(args[0], np.ndarray):
             return self._chosen(node, args[0])
-        if args and all(arg is None or isinstance(arg, np.ndarray) for arg in args):
-            return _evaluate(node, args)
+        if args and all(_is_known(node, arg) for arg in args):
+            return _evaluate(
+                node, [_as_stored(*each) for each in zip(node.inputs, args, strict=True)]
+            )
         if node.op_type not in HANDLERS:
             self._unknown.add(node.op_type)
         if node.op_type not in HANDLERS or any(arg is _UNKNOWN for arg in args):
@@ -264,6 +269,22 @@ class Translator:
         except _REFUSALS as error:
             what = f"{node.op_type} cannot be expressed in {self.writer.title}: {error}"
             raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
+
+
+def _is_known(node: ir.Node, arg: Value) -> bool:
+    """Whether an operand is constant; not a weight in codes, or one that is only moved."""
+    if isinstance(arg, Weight):
+        return arg.codes is None and node.op_type not in _MOVES
+    return arg is None or isinstance(arg, np.ndarray)
+
+
+def _as_stored(value: ir.Value | None, arg: Value) -> Array | None:
+    """A known operand; a weight as the graph has it, which may not be the program's orientation."""
+    known: Array | None = arg
+    if isinstance(arg, Weight):
+        assert value is not None
+        known = _stored(value)
+    return known
 
 
 def _wide(value: Value) -> Value:

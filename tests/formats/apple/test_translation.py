@@ -198,6 +198,17 @@ GRAPHS: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, Array]]
         (1, 16, 6, 6),
         {"w": numbers(32, 16, 3, 3), "mean": numbers(1, 32, 1, 1), "gain": numbers(1, 32, 1, 1)},
     ),
+    "a weight that is standardized in the graph": (
+        [
+            helper.make_node("ReduceMean", ["w"], ["mean"], axes=[1, 2, 3]),
+            helper.make_node("Sub", ["w", "mean"], ["centred"]),
+            helper.make_node("Conv", ["x", "centred"], ["a"]),
+            helper.make_node("MatMul", ["v", "m"], ["shift"]),
+            helper.make_node("Add", ["a", "shift"], ["y"]),
+        ],
+        (1, 16, 6, 6),
+        {"w": numbers(32, 16, 3, 3), "v": numbers(4, 96), "m": numbers(96, 4)},
+    ),
     "a normalized convolution read twice": (
         [
             helper.make_node("Conv", ["x", "w"], ["a"]),
