@@ -52,6 +52,14 @@ _WRAPPING = (
 _MOVES = ("Gather", "Identity", "Transpose")
 """Operators whose results have a weight's values, which a program stores once."""
 
+_OF_NUMBERS = frozenset(
+    {
+        *("Equal", "Expand", "Gather", "GatherElements", "GatherND", "Pad"),
+        *("ReduceMax", "ReduceMin", "ScatterElements", "ScatterND", "Trilu"),
+    }
+)
+"""Operators that take truths in ONNX, and numbers alone in Apple's formats."""
+
 HANDLERS: dict[str, Handler] = {}
 """Keyed by ONNX operator; filled by the modules `operators` and `layers`."""
 
@@ -265,10 +273,32 @@ class Translator:
         try:
             if node.op_type in _WRAPPING and node.outputs[0].dtype in _NARROW:
                 raise ValueError("its integers wrap around, and here all are int32")
-            return HANDLERS[node.op_type](self, node, args)
+            return self._handled(node, args)
         except _REFUSALS as error:
             what = f"{node.op_type} cannot be expressed in {self.writer.title}: {error}"
             raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
+
+    def _handled(self, node: ir.Node, args: list[Value]) -> Any:
+        handler = HANDLERS[node.op_type]
+        if node.op_type not in _OF_NUMBERS or not any(map(self._is_truth, args)):
+            return handler(self, node, args)
+        made = handler(self, node, [self._as_number(arg) for arg in args])
+        return self.writer.cast(made, "bool")
+
+    def _is_truth(self, value: Value) -> bool:
+        if isinstance(value, np.ndarray):
+            return bool(value.dtype.kind == "b")
+        return (
+            value is not None
+            and not isinstance(value, Weight)
+            and self.writer.dtype(value) == "bool"
+        )
+
+    def _as_number(self, value: Value) -> Value:
+        if not self._is_truth(value):
+            return value
+        is_known = isinstance(value, np.ndarray)
+        return value.astype(np.int32) if is_known else self.writer.cast(value, "int32")
 
 
 def _is_known(node: ir.Node, arg: Value) -> bool:

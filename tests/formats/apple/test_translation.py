@@ -236,6 +236,50 @@ def test_operators_together_are_what_onnxruntime_computes(name: str, tmp_path: P
         np.testing.assert_allclose(found["y"], wanted, rtol=1e-4, atol=1e-4)
 
 
+INDICES: dict[str, list[list[int] | list[list[int]]]] = {
+    "Expand": [[2, 3, 4]],
+    "Gather": [[1, 0]],
+    "GatherElements": [[[1, 0, 0, 1]]],
+    "GatherND": [[[1, 0], [0, 2]]],
+    "Pad": [[0, 1, 1, 0]],
+    "ReduceMax": [],
+    "ReduceMin": [[1]],
+    "ScatterND": [[[1, 0], [0, 2]]],
+    "Trilu": [],
+}
+
+
+@pytest.mark.parametrize("kind", ["Equal", "integers", *INDICES])
+def test_truths_are_moved_and_compared_as_onnxruntime_does(kind: str, tmp_path: Path) -> None:
+    """Comparisons of `x` go through an operator, and become numbers."""
+    constants = {"zero": np.float32(0), "one": np.float32(1), "updates": np.array([True, False])}
+    names = [f"i{n}" for n in range(len(INDICES.get(kind, [])))]
+    more = {"Equal": ["other"], "ScatterND": [*names, "updates"]}.get(kind, names)
+    make = helper.make_node
+    nodes = [
+        make("Greater", ["x", "zero"], ["truths"]),
+        make("Less", ["x", "one"], ["other"]),
+        make(kind, ["truths", *more], ["moved"]),
+        make("Cast", ["moved"], ["y"], to=1),
+    ]
+    if kind == "integers":
+        wide = make("Cast", ["x"], ["wide"], to=onnx.TensorProto.INT64)
+        nodes = [wide, make("Pad", ["wide", "around"], ["moved"]), nodes[-1]]
+        constants["around"] = np.array([1, 0, 0, 2])
+    indices = dict(zip(names, map(np.array, INDICES.get(kind, [])), strict=True))
+    model, feeds = several(
+        nodes, (3, 4), {k: np.asarray(v) for k, v in {**constants, **indices}.items()}
+    )
+    model.opset_import[0].version = 20
+    onnx.save(model, tmp_path / "source.onnx")
+    feeds["x"] *= 3
+    (wanted,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
+    (tmp_path / "float").mkdir()
+    import_onnx(tmp_path / "source.onnx", tmp_path / "float")
+    for found in programs(tmp_path, tmp_path / "float", feeds, ""):
+        np.testing.assert_array_equal(np.asarray(found["y"]).reshape(wanted.shape), wanted)
+
+
 @pytest.mark.parametrize("kind", ["constant", "input"])
 def test_an_output_that_a_program_cannot_have_is_refused(kind: str, tmp_path: Path) -> None:
     nodes, shape, constants = GRAPHS["a vector times a weight"]
