@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py --library OTHER_ENVIRONMENT/bin/python FOLDER
 
-The other Python saves 62 models and what its transformers answers, except those it does not know;
+The other Python saves 64 models and what its transformers answers, except those it does not know;
 this one then exports each and prints the largest difference of a logit or of a token vector's mean,
 or the refusal.
 """
@@ -54,6 +54,12 @@ _LINEAR = {
     **{**_DECODER, "num_hidden_layers": 5, "head_dim": 64, "partial_rotary_factor": 0.25},
     **{"linear_num_key_heads": 2, "linear_key_head_dim": 32, "linear_value_head_dim": 32},
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25},
+}
+_GEMMA3N = {
+    **{**_DECODER, "num_hidden_layers": 6, "num_kv_shared_layers": 3, "sliding_window": 16},
+    **{"vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 32},
+    **{"laurel_rank": 16, "activation_sparsity_pattern": [0.95, 0.5, 0.0, 0.0, 0.0, 0.0]},
+    "layer_types": [_WINDOWED, _WHOLE] * 3,
 }
 _DISTIL = {"dim": 64, "hidden_dim": 96, "n_layers": 3, "n_heads": 4}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -207,6 +213,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             **{**_DECODER, **_EXPERTS, "layer_types": ["conv", _WHOLE, "conv"]},
             **{"num_dense_layers": 0, "routed_scaling_factor": 2.5, "use_expert_bias": False},
         },
+    ),
+    "gemma3n": ("Gemma3nForCausalLM", _GEMMA3N),
+    "gemma3n-states": (
+        "Gemma3nForCausalLM",
+        {**_GEMMA3N, "altup_num_inputs": 3, "altup_active_idx": 1, "altup_correct_scale": False},
     ),
     "gemma": ("GemmaForCausalLM", _DECODER),
     "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, **_EXPERTS, "norm_topk_prob": True}),

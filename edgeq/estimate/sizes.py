@@ -11,6 +11,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.estimate.hybrid import hybrid_sizes
 from edgeq.models.architectures import FAMILIES, Decoder, decoder_of
 from edgeq.models.architectures.experts import active_shares
+from edgeq.models.architectures.per_layer import TABLE
 from edgeq.models.architectures.wrappers import TEXT, text_part
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -90,7 +91,10 @@ def sizes_of_decoder(decoder: Decoder) -> Sizes:
         tied=decoder.tied,
         longest=decoder.context,
         state=decoder.state_bytes,
-        active=active_shares(experts, shapes) if experts else {},
+        active={
+            **(active_shares(experts, shapes) if experts else {}),
+            **({TABLE: 0.0} if decoder.per_layer else {}),  # only looked up
+        },
     )
 
 

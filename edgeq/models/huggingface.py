@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.added_tokens import with_tokens
-from edgeq.models.architectures import FAMILIES, Family
+from edgeq.models.architectures import FAMILIES, Family, decoder_of
 from edgeq.models.architectures.wrappers import is_left_out, text_part
 from edgeq.models.jsonfile import damaged, read_json, read_optional
 from edgeq.models.names import (
@@ -81,7 +81,8 @@ class ModelDirectory(TextFiles):
     config, tensors: of the language model alone if the model sees images too. tensors: by their
     usual names. stored_names: the names in the files if they differ. stacked: of weights that
     others are stored as, one below the other, those others. of_experts: where each expert's weights
-    lie in those of all.
+    lie in those of all. extended: rows of tables that have fewer in the files.
+    absent: shapes of weights that nothing reads and the files lack: zeros.
     """
 
     tensors: dict[str, TensorFacts]
@@ -89,6 +90,8 @@ class ModelDirectory(TextFiles):
     licence: str | None
     stored_names: Mapping[str, str] = field(default_factory=dict)
     stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    extended: Mapping[str, int] = field(default_factory=dict)
+    absent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     of_experts: Mapping[str, ExpertPart] = field(default_factory=dict)
 
     @property
@@ -178,12 +181,14 @@ def read_directory(
     found = {name: tensors[own] for name, own in stored.items()}
     stacked = stacked_names(found, family.stacked) if family else {}
     joined = _expert_parts(found, family) if family else {}
+    extended = _extended(found, config, family) if family else {}
+    absent = _absent(found, config, family) if family and family.unread else {}
     head = read_head(path, where)
     tokenizer, settings = _tokenizer(path, config, where)
     return ModelDirectory(
         path=path,
         config=config,
-        tensors=unstacked(found, stacked, joined),
+        tensors=unstacked(found, stacked, joined) | _further(found, extended, absent),
         weight_files=files,
         tokenizer=tokenizer,
         head=head,
@@ -192,6 +197,8 @@ def read_directory(
         stored_names={name: own for name, own in stored.items() if name != own},
         stacked=stacked,
         of_experts=joined,
+        extended=extended,
+        absent=absent,
         tokenizer_settings=settings,
     )
 
@@ -249,6 +256,41 @@ def unstacked(
         shape = (facts.shape[0] // len(parts), *facts.shape[1:])
         found |= dict.fromkeys(parts, TensorFacts(facts.dtype, shape))
     return found
+
+
+def _extended(
+    tensors: Mapping[str, TensorFacts], config: Mapping[str, Any], family: Family
+) -> dict[str, int]:
+    """Rows that a model needs of its tables, of those that have fewer."""
+    needed = {name: config.get(key) for name, key in family.extended.items() if name in tensors}
+    return {
+        name: rows
+        for name, rows in needed.items()
+        if isinstance(rows, int) and 0 < tensors[name].shape[0] < rows
+    }
+
+
+def _absent(
+    tensors: Mapping[str, TensorFacts], config: Mapping[str, Any], family: Family
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of weights that nothing reads, of those that the files lack."""
+    decoder = decoder_of(config, "config.json")
+    shapes = decoder.tensors()
+    unread = (f"model.layers.{at}.{name}" for at in decoder.borrowed for name in family.unread)
+    return {name: shapes[name] for name in unread if name not in tensors}
+
+
+def _further(
+    tensors: Mapping[str, TensorFacts],
+    extended: Mapping[str, int],
+    absent: Mapping[str, tuple[int, ...]],
+) -> dict[str, TensorFacts]:
+    """Facts about weights that the files have in part, or not at all."""
+    longer = {
+        name: replace(tensors[name], shape=(rows, *tensors[name].shape[1:]))
+        for name, rows in extended.items()
+    }
+    return longer | {name: TensorFacts("F32", shape) for name, shape in absent.items()}
 
 
 def _expert_parts(tensors: Mapping[str, TensorFacts], family: Family) -> dict[str, ExpertPart]:

@@ -31,6 +31,8 @@ _STORED: dict[str, np.dtype[Any]] = {
 _SAME: Mapping[str, str] = {}
 _SINGLE: Mapping[str, tuple[str, ...]] = {}
 _WITHOUT: Mapping[str, ExpertPart] = {}
+_ALL: Mapping[str, int] = {}
+_NONE: Mapping[str, tuple[int, ...]] = {}
 _ROWS_AT_ONCE = 4 << 20  # bytes, about
 
 
@@ -53,11 +55,15 @@ class Weights:
         stored_names: Mapping[str, str] = _SAME,
         stacked: Mapping[str, tuple[str, ...]] = _SINGLE,
         of_experts: Mapping[str, ExpertPart] = _WITHOUT,
+        extended: Mapping[str, int] = _ALL,
+        absent: Mapping[str, tuple[int, ...]] = _NONE,
     ) -> None:
         """stored_names: names in the files of tensors that are requested by other names. stacked:
         tensors that lie one below the other in one, by its name. of_experts: those that lie in
-        one of all experts.
+        one of all experts. extended: rows of tables that have fewer in the files; the further ones
+        are the first. absent: shapes of zeros.
         """
+        self._extended, self._absent = extended, absent
         self._of_experts = of_experts
         self._expert: tuple[tuple[str, int], Floats] | None = None
         self._places: dict[str, _Place] = {}
@@ -81,21 +87,29 @@ class Weights:
                 self._places[name] = _Place(place.file, place.start + index * size, own)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places or name in self._of_experts
+        return any(name in own for own in (self._places, self._of_experts, self._absent))
 
     def __iter__(self) -> Iterator[str]:
         wholes = {part.whole for part in self._of_experts.values()}
         yield from (name for name in self._places if name not in wholes)
         yield from self._of_experts
+        yield from self._absent
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape as stored: outputs or tokens first."""
         part = self._of_experts.get(name)
-        return part.shape(self.shape(part.whole)) if part else self._places[name].facts.shape
+        if part:
+            return part.shape(self.shape(part.whole))
+        if name in self._absent:
+            return self._absent[name]
+        stored = self._places[name].facts.shape
+        return (self._extended[name], *stored[1:]) if name in self._extended else stored
 
     def dtype(self, name: str) -> str:
         """`F64`, `F32`, `F16` or `BF16`, according to the file."""
         part = self._of_experts.get(name)
+        if name in self._absent:
+            return "F32"
         return self._places[part.whole if part else name].facts.dtype
 
     def rows(self, name: str, start: int, stop: int) -> Floats:
@@ -107,8 +121,12 @@ class Weights:
         part = self._of_experts.get(name)
         if part is not None:
             return np.ascontiguousarray(self._of_expert(part)[start:stop])
+        if name in self._absent:
+            return np.zeros((stop - start, *self._absent[name][1:]), np.float32)
         place = self._places[name]
         shape = place.facts.shape
+        if name in self._extended and stop > shape[0]:
+            return self._with_first(name, start, stop, shape[0])
         stored = _STORED.get(place.facts.dtype)
         if stored is None:
             what = f"{name} is stored as {place.facts.dtype}"
@@ -133,6 +151,11 @@ class Weights:
         result: Floats = wide.reshape(stop - start, *shape[1:])
         return result
 
+    def _with_first(self, name: str, start: int, stop: int, stored: int) -> Floats:
+        begun = self.rows(name, min(start, stored), stored)
+        first = self.rows(name, 0, 1)
+        return np.concatenate([begun, np.repeat(first, stop - start - len(begun), axis=0)])
+
     def _of_expert(self, part: ExpertPart) -> Floats:
         """Outputs first. The last expert is kept: its rows are asked for a few at a time."""
         key, kept = (part.whole, part.expert), self._expert
@@ -153,7 +176,12 @@ class Weights:
 def open_weights(directory: ModelDirectory | ImageDirectory) -> Weights:
     """The weights of a model, by their usual names."""
     return Weights(
-        directory.weight_files, directory.stored_names, directory.stacked, directory.of_experts
+        directory.weight_files,
+        directory.stored_names,
+        directory.stacked,
+        directory.of_experts,
+        directory.extended,
+        directory.absent,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeq.quantize import presets
-from edgeq.quantize.methods import rounding_method
+from edgeq.quantize.methods import plain_method, rounding_method
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import number_format
 from edgeq.quantize.number_formats.floats import FloatFormat
@@ -19,6 +19,9 @@ TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 """The reason for weights that are too small to quantize."""
 _ROUTERS = (".mlp.gate.weight", ".mlp.shared_expert_gate.weight")
 _CHOOSES = "it chooses or weighs experts, which errors would change"
+_WEIGHS = (".altup.modality_router.weight", "it weighs hidden states, which errors would change")
+# Of embeddings of each layer: as many columns as all layers have together.
+_WIDE_TABLE = "model.embed_tokens_per_layer.weight"
 # Of a layer's short convolution: a few columns, which no kernel for codes reads.
 _TAPS = (".conv.conv.weight", ".linear_attn.conv1d.weight")
 _FEW = "a convolution over a few positions"
@@ -78,6 +81,8 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
         return Decision(None, _CHOOSES)
     if name.endswith(_TAPS):
         return Decision(None, _FEW)
+    if name.endswith(_WEIGHS[0]):
+        return Decision(None, _WEIGHS[1])
     variant = intent.variant
     exception = intent.exception(name)
     stored_as: Any = variant.weights  # one of our own: GGUF's types are decided elsewhere
@@ -89,8 +94,11 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
     if isinstance(found, FloatFormat):
         return Decision(None, reason)
     own = variant if stored_as == variant.weights else presets.make_variant(weights=stored_as)
-    activations = own.activations
-    return Decision(Choice(stored_as, own.method, activations, variant.ranges), reason)
+    method = own.method
+    if name.endswith(_WIDE_TABLE):
+        method = plain_method(found).name
+        reason = f"{reason}; measuring the cost of errors takes a pass for each of its columns"
+    return Decision(Choice(stored_as, method, own.activations, variant.ranges), reason)
 
 
 def kept_bytes(values: int, decision: Decision) -> int:

@@ -95,7 +95,6 @@ def test_an_unknown_key_of_a_decoder_is_refused(family: str) -> None:
         ),
         ({"model_type": "made-up"}, "'made-up' is not supported"),
         ({"model_type": "gemma4", "text_config": {}}, "no operators for heads of two widths"),
-        ({"model_type": "gemma3n_text"}, "no operators for several hidden states at once"),
     ],
 )
 def test_an_unsupported_architecture_names_what_lacks(config: dict[str, Any], said: str) -> None:

@@ -98,6 +98,17 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "gemma",
     ),
+    "gemma3n_text": (
+        "Gemma3nText",
+        {
+            **{"head_dim": 32, "num_hidden_layers": 6, "num_kv_shared_layers": 3},
+            "activation_sparsity_pattern": [0.95, 0.9, 0.0, 0.0, 0.0, 0.0],
+            "layer_types": ["sliding_attention", FULL] * 3,
+            **{"hidden_size_per_layer_input": 256, "laurel_rank": 64, "sliding_window": WINDOW},
+            "rope_theta": 1e6,
+        },
+        "gemma",
+    ),
     "phi3": ("Phi3", {}, "sentencepiece"),
     "phi3-longrope": (
         "Phi3",
@@ -163,7 +174,13 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
 }
 FAMILIES = tuple(_KINDS)
-ON_APPLE = tuple(name for name in FAMILIES if name not in ("qwen3_moe", "gpt_oss", "lfm2"))
+GEMMA3N_AS_PUBLISHED = {
+    **{"num_hidden_layers": 25, "num_kv_shared_layers": 5},
+    **{"activation_sparsity_pattern": None, "layer_types": None},
+}
+"""What llama.cpp has as constants."""
+_NOT_THERE = ("qwen3_moe", "gpt_oss", "lfm2", "gemma3n_text")
+ON_APPLE = tuple(name for name in FAMILIES if name not in _NOT_THERE)
 
 
 def make(folder: Path, family: str, **overrides: Any) -> Path:
@@ -228,8 +245,12 @@ def network(family: str, seed: int = 0, **overrides: Any) -> Any:
         for key, weight in made.named_parameters():
             if weight.ndim == 1 or key.endswith("_bias"):
                 weight += 0.3 * torch.randn(weight.shape)
-            elif key.endswith("gate_up_proj") and name == "GptOss":
+            if key.endswith("gate_up_proj") and name == "GptOss":
                 weight *= 4  # some gates are beyond their limit
+            elif ".altup." in key and weight.ndim == 2:
+                weight *= 10 if "router" in key else 3  # hidden states differ from each other
+            elif key.endswith(("q_norm.weight", "k_norm.weight")) and name == "Gemma3nText":
+                weight *= 0.2  # nothing else makes its scores small
             elif "embed_tokens" in key and name.startswith("Gemma"):
                 weight /= 4  # Gemma multiplies them by the square root of the width
     return made.eval()
@@ -255,6 +276,8 @@ def configuration(family: str, **overrides: Any) -> Any:
         "pad_token_id": None,
         **{key: value for key, value in ids.items() if value is not None},
     }
+    if name == "Gemma3nText":
+        common["vocab_size_per_layer_input"] = common["vocab_size"]
     return getattr(transformers, f"{name}Config")(**{**common, **settings, **overrides})
 
 

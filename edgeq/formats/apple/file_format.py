@@ -33,6 +33,7 @@ class AppleFormat(FileFormat):
             "mixtures of experts": decoder and decoder.experts,
             "layers with a convolution": decoder and decoder.convolution,
             "layers with linear attention": decoder and decoder.delta,
+            "embeddings of each layer": decoder and decoder.per_layer,
         }
         for name, found in unwritten.items():
             if found is not None:

@@ -15,7 +15,7 @@ _STATE_BYTES = 4  # of a value that a convolution carries on
 _CELLS = 256  # llama.cpp allocates positions in multiples of this
 # One in how many layers attends to the whole text if a file names a window: facts about
 # llama.cpp's model definitions, which files do not contain.
-_FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}
+_FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2}
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def cache_facts(header: Header) -> CacheFacts:
     window = fact("attention.sliding_window") if every > 1 else None
     every_attends = int(fact("full_attention_interval", 1)) or 1
     kv_heads = [n if (at + 1) % every_attends == 0 else 0 for at, n in enumerate(kv_heads)]
+    own = layers - int(fact("attention.shared_kv_layers", 0))
     return CacheFacts(
-        values=tuple(count * both for count in kv_heads),
+        values=tuple(count * both for count in kv_heads[:own]),
         window=int(window) if window else None,
         full_every=every,
         state=_STATE_BYTES * kv_heads.count(0) * _carried(fact),

@@ -86,6 +86,9 @@ def read_rows(weights: Weights, decoder: Decoder | None, name: str) -> ReadRows:
         return lambda start, stop: np.ascontiguousarray(weights.rows(name, start, stop)[:, columns])
     if order is not None:
         return _reordered(weights, name, order)
+    if decoder and decoder.altup and name.endswith("altup.correction_coefs.weight"):
+        most = decoder.altup.clip
+        return lambda start, stop: np.clip(weights.rows(name, start, stop), -most, most)
     gated = name.endswith("linear_attn.norm.weight")
     if decoder and decoder.norm_plus_one and name.endswith("norm.weight") and not gated:
         return lambda start, stop: weights.rows(name, start, stop) + np.float32(1)

@@ -15,6 +15,7 @@ import numpy as np
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.models.architectures import FAMILIES, Decoder, LlamaCpp
+from edgeq.models.architectures.altup import AltUp
 from edgeq.models.architectures.delta import Delta
 from edgeq.models.architectures.experts import Experts
 from edgeq.models.huggingface import ModelDirectory
@@ -26,12 +27,20 @@ _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
 # llama.cpp identifies these by their number of layers, and uses other divisors than elsewhere.
 SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
 
+# Of gemma3n: hidden states, the computed one and the rank of the second way around attention; gates
+# set to zero, layers with keys of their own, and those of them that lend them.
+_STATES, _SPARSE, _SPARSITY, _OWN_KEYS, _LENDERS = (4, 0, 64), 10, 0.95, 20, {18, 19}
+_PER_LAYER, _CAP = 256, 30.0
 _ROPES = ("default", "linear", "yarn")
 _SIGMOID = 2  # enum llama_expert_gating_func_type
 _YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not reproduce transformers' results
 _LONGROPE_NOTE = (
     "llama.cpp uses the long text's rotary angles as soon as the context it opens is longer than "
     "the original one; the model itself only if the text is"
+)
+_ALTUP_NOTE = (
+    "in the first layers llama.cpp takes the deviation of {0} gates as √({0}/({0} - 1)) times what "
+    "the model does, and keeps a little less of them"
 )
 
 
@@ -76,6 +85,12 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
     }
     if decoder.experts:
         metadata.update(_expert_keys(decoder, decoder.experts))
+    if decoder.per_layer:
+        metadata["embedding_length_per_layer_input"] = _whole(decoder.per_layer.width)
+        metadata["attention.shared_kv_layers"] = _whole(len(decoder.borrowed))
+    if decoder.altup:
+        metadata["altup.num_inputs"] = _whole(decoder.altup.count)
+        metadata["altup.active_idx"] = _whole(decoder.altup.active)
     if decoder.convolution:
         metadata["shortconv.l_cache"] = _whole(decoder.convolution.taps)
     if decoder.delta:
@@ -91,6 +106,8 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
     scaling, extra = _rope_scaling(decoder)
     if decoder.rope.kind == "longrope":
         notes = (*notes, _LONGROPE_NOTE)
+    if decoder.altup:
+        notes = (*notes, _ALTUP_NOTE.format(decoder.feed_forward))
     return Hyperparameters({**metadata, **scaling}, extra, notes)
 
 
@@ -218,11 +235,10 @@ def _llama_cpp(decoder: Decoder) -> LlamaCpp:
 
 def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
     other = "use another model"
-    family, known = decoder.family, _llama_cpp(decoder)
-    gemma = family in SCALED_BY_HIDDEN
+    known = _llama_cpp(decoder)
     if decoder.qkv_bias and not known.attention_bias:
         yield "its attention has biases", other
-    if decoder.activation != ("gelu_tanh" if gemma else "silu"):
+    if decoder.activation != ("gelu_tanh" if known.gelu else "silu"):
         yield f"its activation is {decoder.activation}", other
     if decoder.rope_dim != decoder.head_dim and not known.part_of_head:
         yield "its rotary positions rotate a part of each head", other
@@ -241,8 +257,10 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
     if decoder.delta:
         yield from _delta_obstacles(decoder, decoder.delta)
     yield from _rope_obstacles(decoder, other)
-    if gemma:
+    if decoder.family in SCALED_BY_HIDDEN:
         yield from _gemma_obstacles(decoder, other)
+    if decoder.altup:
+        yield from _altup_obstacles(decoder, decoder.altup)
 
 
 def _rotates(known: LlamaCpp, layers: int) -> tuple[bool, ...]:
@@ -265,6 +283,27 @@ def _gemma_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
         yield "it caps attention logits", other
     if not _windows(decoder):
         yield "none of its layers has a window", other
+
+
+def _altup_obstacles(decoder: Decoder, altup: AltUp) -> Iterator[tuple[str, str]]:
+    """What llama.cpp does not read from the file of such a model, but has as constants."""
+    onnx, lent = "build this model for ONNX", set(decoder.borrowed.values())
+    states = (altup.count, altup.active, altup.rank)
+    if states != _STATES or not altup.scaled:
+        yield "its hidden states are others than those of the published models", onnx
+    sparse = [layer for layer, share in enumerate(altup.sparsity) if share]
+    if sparse != list(range(_SPARSE)) or altup.sparsity[0] != _SPARSITY:
+        yield f"other gates are set to zero than {_SPARSITY} in the first {_SPARSE} layers", onnx
+    if decoder.layers - len(decoder.borrowed) != _OWN_KEYS or lent - _LENDERS:
+        yield f"other layers than the first {_OWN_KEYS} have keys of their own", onnx
+    if decoder.per_layer and decoder.per_layer.width != _PER_LAYER:
+        yield f"the embeddings of its layers are not {_PER_LAYER} wide", onnx
+    if decoder.logit_softcap != _CAP:
+        yield f"its logits are not capped at {_CAP:g}", onnx
+    if decoder.feed_forwards:
+        yield "its feed-forward layers differ in width", onnx
+    if not _windows(decoder):
+        yield "none of its layers has a window", onnx
 
 
 def _windows(decoder: Decoder) -> list[int]:

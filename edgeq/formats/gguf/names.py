@@ -14,6 +14,11 @@ from edgeq.quantize.ggml.mixes import MixFacts
 _DECODER = {
     "model.embed_tokens": "token_embd",
     "lm_head": "output",
+    "model.embed_tokens_per_layer": "per_layer_token_embd",
+    "model.per_layer_model_projection": "per_layer_model_proj",
+    "model.per_layer_projection_norm": "per_layer_proj_norm",
+    "model.altup_projections": "altup_proj",
+    "model.altup_unembed_projections": "altup_unembd_proj",
 }
 _DECODER_LAYER = {
     "self_attn.o_proj": "attn_output",
@@ -47,6 +52,21 @@ _DELTA = {
     "linear_attn.dt": "ssm_dt",
     "linear_attn.norm": "ssm_norm",
     "linear_attn.out_proj": "ssm_out",
+}
+_PER_LAYER = {
+    "per_layer_input_gate": "inp_gate",
+    "per_layer_projection": "proj",
+    "post_per_layer_input_norm": "post_norm",
+}
+_ALTUP = {
+    "altup.correct_output_scale": "altup_correct_scale",
+    "altup.correction_coefs": "altup_correct_coef",
+    "altup.prediction_coefs": "altup_predict_coef",
+    "altup.modality_router": "altup_router",
+    "altup.router_norm": "altup_router_norm",
+    "laurel.linear_left": "laurel_l",
+    "laurel.linear_right": "laurel_r",
+    "laurel.post_laurel_norm": "laurel_post_norm",
 }
 _JOINED_GATE = {"mlp.gate_up_proj": "ffn_up"}
 _BERT = {
@@ -164,5 +184,5 @@ def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     gated = _JOINED_GATE if known.fused_gate_up else _GATED
     whole = {**_DECODER, "model.norm": known.llama_cpp.output_norm}
     qkv = _JOINED_QKV if known.fused_qkv else _QKV
-    others = {**_EXPERTS, **_CONVOLUTION, **_DELTA}
+    others = {**_EXPERTS, **_CONVOLUTION, **_DELTA, **_PER_LAYER, **_ALTUP}
     return whole, {**_DECODER_LAYER, **named, **qkv, **gated, **others}

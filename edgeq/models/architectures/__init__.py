@@ -12,6 +12,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.architectures.decoder import DEFAULT_CONTEXT, Decoder, Norms
 from edgeq.models.architectures.family import Family, LlamaCpp
 from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
+from edgeq.models.architectures.gemma3n import GEMMA3N
 from edgeq.models.architectures.glm4 import GLM4
 from edgeq.models.architectures.gpt_oss import GPT_OSS
 from edgeq.models.architectures.granite import GRANITE, GRANITE4
@@ -34,14 +35,13 @@ FAMILIES: dict[str, Family] = {
     for family in (
         *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, QWEN3_MOE, GEMMA2, GEMMA3, PHI3),
         *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4, LFM2, LFM2_MOE, GPT_OSS),
-        *(QWEN35, QWEN35_MOE),
+        *(QWEN35, QWEN35_MOE, GEMMA3N),
     )
 }
 """By `model_type` in config.json."""
 
 _PER_LAYER = "embeddings of each layer and layers that take the keys and values of others"
 _WITHOUT = {
-    **dict.fromkeys(("gemma3n", "gemma3n_text"), f"several hidden states at once, {_PER_LAYER}"),
     **dict.fromkeys(("gemma4", "gemma4_text"), f"heads of two widths, {_PER_LAYER}"),
 }
 """What known families have that no exporter does, by `model_type`."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from edgeq.models.architectures.altup import AltUp
 from edgeq.models.architectures.convolution import Convolution
 from edgeq.models.architectures.delta import Delta
 from edgeq.models.architectures.experts import Experts
+from edgeq.models.architectures.per_layer import PerLayer
 from edgeq.models.rope import Rope
 
 DEFAULT_CONTEXT = 4096
@@ -66,7 +68,9 @@ class Decoder:
     qk_norm: norm of queries and keys, over each head's columns or over all of them. fused_qkv: q,
     k, v are one tensor; fused_gate_up: gate and up are. experts, convolution, delta: None without
     any. output_gate: q_proj has a gate behind each head's query, which attention's output is
-    multiplied with.
+    multiplied with. value_norm: values are normed too, without a weight. borrowed: of layers that
+    attend to the keys and values of an earlier one, that one. per_layer, altup: None without.
+    feed_forward: width of the widest layer; feed_forwards: of every one, empty if all are alike.
     """
 
     family: str
@@ -105,12 +109,21 @@ class Decoder:
     delta: Delta | None = None
     output_gate: bool = False
     sinks: bool = False
+    feed_forwards: tuple[int, ...] = ()
+    value_norm: bool = False
+    borrowed: Mapping[int, int] = field(default_factory=dict)
+    per_layer: PerLayer | None = None
+    altup: AltUp | None = None
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Every weight, by its Hugging Face name, with its shape (outputs or tokens first)."""
         shapes: dict[str, tuple[int, ...]] = {
             "model.embed_tokens.weight": (self.vocabulary, self.hidden)
         }
+        if self.per_layer:
+            shapes.update(self.per_layer.tensors(self.layers, self.hidden, self.vocabulary))
+        if self.altup:
+            shapes.update(self.altup.tensors(self.hidden))
         for layer in range(self.layers):
             own = self._layer_tensors(layer)
             shapes.update({f"model.layers.{layer}.{name}": own[name] for name in own})
@@ -143,8 +156,9 @@ class Decoder:
 
     @property
     def cached_windows(self) -> tuple[int | None, ...]:
-        """The windows of the layers that have a cache: those with attention."""
-        return tuple(self.windows[layer] for layer in range(self.layers) if self.attends(layer))
+        """The windows of the layers that have a cache: with attention, to keys of their own."""
+        own = (n for n in range(self.layers) if self.attends(n) and n not in self.borrowed)
+        return tuple(self.windows[layer] for layer in own)
 
     @property
     def state_bytes(self) -> int:
@@ -153,7 +167,7 @@ class Decoder:
         return 4 * sum(map(math.prod, shapes))
 
     def attends(self, layer: int) -> bool:
-        """Whether a layer has attention, with a cache of keys and values."""
+        """Whether a layer has attention, to keys and values of its own or of an earlier one."""
         return self.carried(layer) is None
 
     def carried(self, layer: int) -> dict[str, list[int]] | None:
@@ -171,7 +185,10 @@ class Decoder:
         }
         other = self._other_than_attention(layer)
         mixing = other.tensors(self.hidden) if other else self._attention_tensors()
-        return {**norms, **mixing, **self._fed_tensors(layer)}
+        shapes = {**norms, **mixing, **self._fed_tensors(layer)}
+        for part in (self.per_layer, self.altup):
+            shapes |= part.layer_tensors(self.hidden) if part else {}
+        return shapes
 
     def _attention_tensors(self) -> dict[str, tuple[int, ...]]:
         query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -201,7 +218,8 @@ class Decoder:
         experts = self.experts_of(layer)
         if experts is not None:
             return experts.tensors(self.hidden)
-        hidden, wide = self.hidden, self.feed_forward
+        hidden = self.hidden
+        wide = self.feed_forwards[layer] if self.feed_forwards else self.feed_forward
         rows = (
             {"gate_up_proj": 2 * wide}
             if self.fused_gate_up

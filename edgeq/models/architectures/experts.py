@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.+)")
+_JOINED = "experts|altup_projections|altup_unembed_projections"  # one tensor in GGUF files
+_EXPERT = re.compile(rf"(.*\.(?:{_JOINED}))\.(\d+)\.(.+)")
 ROUTER = "mlp.gate.weight"
 """The name of a router's weight in its layer."""
 PREFERENCE = "mlp.expert_probs.bias"

@@ -19,7 +19,7 @@ class LlamaCpp:
     layers one has no window unless the file says otherwise, None if it has no windows. still: every
     how many layers one has no positions, None if all have. factors: it reads the factors of
     embeddings, attention, residuals and logits. growth: it reads `query_growth`. dense_first: its
-    first layers may have no experts. output_norm,
+    first layers may have no experts. gelu: its activation. output_norm,
     feed_forward_norm: its names of the last norm and of that in front of the feed-forward layer.
     """
 
@@ -34,6 +34,7 @@ class LlamaCpp:
     factors: bool = False
     growth: bool = False
     dense_first: bool = False
+    gelu: bool = False
     output_norm: str = "output_norm"
     feed_forward_norm: str = "ffn_norm"
 
@@ -47,7 +48,9 @@ class Family:
     weights in its files that are several of ours, one below the other. joined_experts: names of
     those of all experts, (experts, columns, rows) or for biases (experts, rows); rows alternate
     between the named weights of one expert. experts_by_rows: they are (experts, rows, columns)
-    instead, the named weights one below the other.
+    instead, the named weights one below the other. extended: tables that may end at the first
+    token of images, with the key for the rows that they need: the further ones are the first row.
+    unread: weights of layers that borrow keys and values, which nothing reads; files may lack them.
     """
 
     name: str
@@ -60,3 +63,5 @@ class Family:
     stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     joined_experts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     experts_by_rows: bool = False
+    extended: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()

@@ -64,10 +64,14 @@ def _windows(config: Settings, usual: list[str]) -> tuple[int | None, ...]:
 GEMMA2 = Family(
     "gemma2",
     _read_gemma2,
-    LlamaCpp("gemma2", period=2),
+    LlamaCpp("gemma2", gelu=True, period=2),
     required=(*_REQUIRED, "attn_logit_softcapping", "final_logit_softcapping"),
     norms=AROUND,
 )
 GEMMA3 = Family(
-    "gemma3_text", _read_gemma3, LlamaCpp("gemma3", period=6), required=_REQUIRED, norms=AROUND
+    "gemma3_text",
+    _read_gemma3,
+    LlamaCpp("gemma3", gelu=True, period=6),
+    required=_REQUIRED,
+    norms=AROUND,
 )

@@ -30,12 +30,13 @@ def read_llama(
     rope: Rope | None = None,
     activation: str | None = "hidden_act",
     norm_eps: str = "rms_norm_eps",
-    feed_forward: str = "intermediate_size",
+    feed_forward: str | tuple[int, ...] = "intermediate_size",
 ) -> Decoder:
     """A decoder without biases, windows or factors; families replace what they have of these.
 
     rope: if the family reads it itself. activation, norm_eps, feed_forward: the keys of these, the
-    first None if the family has no choice of it.
+    first None if the family has no choice of it, the last the widths of every layer if the family
+    reads them itself.
     """
     for key in family.required:
         config.need(key)
@@ -43,6 +44,7 @@ def read_llama(
     layers = config.whole("num_hidden_layers", largest=_MOST_LAYERS)
     context = config.whole("max_position_embeddings")
     head_dim = head_width(config)
+    widths = (config.whole(feed_forward),) if isinstance(feed_forward, str) else feed_forward
     return Decoder(
         family=family.name,
         layers=layers,
@@ -50,7 +52,8 @@ def read_llama(
         heads=heads,
         kv_heads=_kv_heads(config, heads),
         head_dim=head_dim,
-        feed_forward=config.whole(feed_forward),
+        feed_forward=max(widths),
+        feed_forwards=widths if len(set(widths)) > 1 else (),
         vocabulary=config.whole("vocab_size"),
         context=context,
         norm_eps=config.number(norm_eps),
@@ -103,6 +106,31 @@ def _activation(config: Settings, name: str | None) -> Literal["silu", "gelu_tan
         what = f"config.json: {name} {found!r} is not supported"
         raise config.error(what, f"use a model with one of: {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[found]
+
+
+def feed_forwards(config: Settings, key: str) -> tuple[int, ...]:
+    """The width of every layer, of a family whose files may list them."""
+    layers, found = config.whole("num_hidden_layers", largest=_MOST_LAYERS), config.need(key)
+    if not isinstance(found, list):
+        return (config.whole(key),) * layers
+    if len(found) != layers or not all(type(n) is int and 0 < n < 2**31 for n in found):
+        raise config.unusable(key, found, f"a whole number, or a list of {layers} of them")
+    return tuple(found)
+
+
+def lenders(config: Settings, kinds: list[str]) -> dict[int, int]:
+    """Of the last layers, which have no keys and values of their own, the ones whose they take: of
+    their type the last that has.
+    """
+    shared, layers = config.get("num_kv_shared_layers", 0), len(kinds)
+    if type(shared) is not int or not 0 <= shared < layers:
+        raise config.unusable("num_kv_shared_layers", shared, f"a number below {layers}")
+    last = {kind: layer for layer, kind in enumerate(kinds[: layers - shared])}
+    for kind in kinds:
+        if kind not in last:
+            what = f"config.json: num_kv_shared_layers {shared} leaves no layer of {kind} to share"
+            raise config.error(what, "download or save the model again")
+    return {layer: last[kinds[layer]] for layer in range(layers - shared, layers)}
 
 
 def refuse_bias(config: Settings, own: bool = False) -> None:

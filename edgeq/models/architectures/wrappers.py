@@ -15,8 +15,11 @@ from edgeq.models.known_keys import HARMLESS, TOKEN_IDS
 from edgeq.models.settings import Settings
 
 TEXT = "text_config"
-# First parts of the names of weights that only images pass through.
-_IMAGE_WEIGHTS = ("vision_tower.", "vision_model.", "multi_modal_projector.", "visual.")
+# First parts of the names of weights that only images and sounds pass through.
+_IMAGE_WEIGHTS = (
+    *("vision_tower.", "vision_model.", "multi_modal_projector.", "visual.", "embed_vision."),
+    *("audio_tower.", "embed_audio."),
+)
 _FURTHER_WEIGHTS = ("mtp.",)  # of layers that predict later tokens, which transformers leaves out
 
 
@@ -58,6 +61,14 @@ _WRAPPERS = {
             ),
         ),
     ),
+    "gemma3n": _Wrapper(
+        images=(
+            *("vision_config", "audio_config", "audio_soft_tokens_per_image", "image_token_id"),
+            *("vision_soft_tokens_per_image", "boi_token_id", "eoi_token_id", "boa_token_id"),
+            *("eoa_token_id", "audio_token_id"),
+        ),
+        usual={"model_type": "gemma3n_text"},
+    ),
     "mistral3": _Wrapper(
         images=(
             *("vision_config", "image_token_index", "image_token_id", "multimodal_projector_bias"),
@@ -89,5 +100,5 @@ def text_part(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def is_left_out(name: str) -> bool:
-    """Whether a weight belongs to the part of a model that sees images, or to none that is run."""
+    """Whether a weight is of the part of a model that sees or hears, or of none that is run."""
     return name.removeprefix("model.").startswith((*_IMAGE_WEIGHTS, *_FURTHER_WEIGHTS))

@@ -99,6 +99,7 @@ def usual_names(directory: ModelDirectory | ImageDirectory) -> Iterator[Path]:
         whole = {part: name for name, parts in directory.stacked.items() for part in parts}
         whole |= {name: part.whole for name, part in directory.of_experts.items()}
         floats = {whole.get(n, n) for n, facts in directory.tensors.items() if facts.is_float}
+        floats -= directory.absent.keys()
         arrays = {name: weights.read(name) for name in floats}
         save_file(arrays, Path(folder) / WEIGHTS, {"format": "pt"})
         (Path(folder) / "config.json").write_text(json.dumps(directory.config))

@@ -110,13 +110,15 @@ class Predictions(Network):
     def __init__(self, directory: ModelDirectory, decoder: Decoder) -> None:
         super().__init__(directory, TEXT_GENERATION)
         self._cap = decoder.logit_softcap
+        self._caches = bool(decoder.borrowed)  # transformers lends keys through a cache
         name = "model.embed_tokens.weight" if decoder.tied else "lm_head.weight"
         self._float_head = torch.from_numpy(self.weights.read(name))
 
     def states(self, sample: Feed) -> torch.Tensor:
         """See `Network.states`."""
         ids = torch.from_numpy(np.asarray(sample["input_ids"], np.int64))
-        found: torch.Tensor = self.model.model(input_ids=ids, use_cache=False).last_hidden_state[0]
+        answer = self.model.model(input_ids=ids, use_cache=self._caches)
+        found: torch.Tensor = answer.last_hidden_state[0]
         return found
 
     def divergence(self, states: torch.Tensor, taught: NDArray[np.float32]) -> torch.Tensor:

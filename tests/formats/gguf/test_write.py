@@ -104,7 +104,7 @@ def reference_logits(source: Path, ids: list[int], gelu_in_half: bool = False) -
     )
     if gelu_in_half:
         for layer in model.model.layers:
-            layer.mlp.act_fn = HalfGelu()
+            layer.mlp.act_fn = layer.act_fn = HalfGelu()
     with torch.no_grad():
         logits: Floats = model(torch.tensor([ids])).logits[0].numpy()
     return logits
