@@ -40,6 +40,8 @@ _REFUSALS = (
 )
 """What handlers and Apple's packages raise for attributes and operands that they do not take."""
 
+_FREE_SIZE = "a size depends on the input: build for one shape"
+
 _NARROW = tuple(
     getattr(ir.DataType, name) for name in ("INT8", "INT16", "UINT8", "UINT16", "UINT32", "UINT64")
 )
@@ -275,7 +277,8 @@ class Translator:
                 raise ValueError("its integers wrap around, and here all are int32")
             return self._handled(node, args)
         except _REFUSALS as error:
-            what = f"{node.op_type} cannot be expressed in {self.writer.title}: {error}"
+            why = _FREE_SIZE if "symbols to int" in str(error) else error
+            what = f"{node.op_type} cannot be expressed in {self.writer.title}: {why}"
             raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
 
     def _handled(self, node: ir.Node, args: list[Value]) -> Any:
