@@ -224,6 +224,11 @@ def _images(image: ImageSettings) -> Iterator[str]:
             f"- Its middle of {width} × {height} pixels is kept: from column "
             f"(width − {width}) // 2 and row (height − {height}) // 2 on."
         )
+        if image.has_border:
+            yield (
+                "- Where it is smaller, it lies in the middle, halves of pixels rounded up, and "
+                "the pixels around it are 0."
+            )
     mean, deviation = (
         f"[{', '.join(f'{number:.9g}' for number in part)}]"
         for part in (image.mean, image.deviation)
