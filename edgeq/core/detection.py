@@ -59,6 +59,11 @@ class DetectionSettings(Frozen):
         description="Whether there is one more class than labels, for no object: before the first "
         "label or after the last.",
     )
+    several_labels: bool = Field(
+        default=False,
+        description="Whether a box can have several labels, and is given once for each of them "
+        "whose score is not below the threshold; by default it has the likeliest one.",
+    )
     threshold: _Share = Field(
         default=0.25, description="Boxes with a lower score are dropped.", examples=[0.25]
     )
@@ -83,6 +88,8 @@ class DetectionSettings(Frozen):
             raise refuse(what, "write 'scores: OUTPUT', or 'row: [box, scores]'")
         if self.classes is not None and self.scores is None:
             raise refuse("'classes' needs 'scores'", "write 'scores: OUTPUT', with their scores")
+        if self.several_labels and self.names_class:
+            raise refuse("the model says one label for each box", "remove 'several_labels'")
         if self.across_labels and self.overlap is None:
             raise refuse("across_labels is for suppression", "add 'overlap: 0.45', or remove it")
         return self

@@ -64,7 +64,8 @@ class ImageSettings(Frozen):
         ge=0,
         le=255,
         strict=True,
-        description="With `resize: fit`, the value of the pixels around the image.",
+        description="With `resize: fit`, the value of the pixels around the image. With another "
+        "resize, 0 allows it to be smaller than `size`.",
     )
     align: Literal["center", "top-left"] = Field(
         default="center", description="With `resize: fit`, where in the input the image lies."
@@ -110,11 +111,17 @@ class ImageSettings(Frozen):
             raise refuse("fill and align are for 'resize: fit'", "remove them")
         if not self.antialias and self.resample != "bilinear":
             raise refuse("'antialias: false' is bilinear only", "remove 'resample'")
-        least = (self.resize,) * 2 if isinstance(self.resize, int) else self._exact
-        if least[0] < self.size[0] or least[1] < self.size[1]:
+        if self.has_border and "fill" not in self.model_fields_set:
             what = f"resize {self.resize} is smaller than size {self.size}, which is cut out of it"
-            raise refuse(what, f"write 'resize: {max(self.size)}' or more, or leave it out")
+            remedy = f"write 'resize: {max(self.size)}' or more, or 'fill: 0' for black around it"
+            raise refuse(what, remedy)
         return self
+
+    @property
+    def has_border(self) -> bool:
+        """Whether an image that is resized to a given length may be smaller than the input."""
+        least = (self.resize,) * 2 if isinstance(self.resize, int) else self._exact
+        return least[0] < self.size[0] or least[1] < self.size[1]
 
     @property
     def channels(self) -> int:
@@ -147,8 +154,9 @@ class ImageSettings(Frozen):
             high, wide = self._exact
         if self.align == "top-left":
             return Placed(high, wide, 0, 0)
+        fits = self.resize == "fit"  # as Ultralytics places it; the other is transformers' way
         top, left = (
-            (size - side) // 2 if side <= size else -((side - size) // 2)
+            (size - side + (not fits)) // 2 if side <= size else -((side - size) // 2)
             for size, side in zip(self.size, (high, wide), strict=True)
         )
         return Placed(high, wide, top, left)

@@ -58,6 +58,8 @@ class Detector:
         width = settings.width(len(self.classes.labels))
         rows = _as_rows(outputs[settings.boxes], width, where, transposed=settings.transposed)
         scores, labels = self._scored(rows, outputs)
+        if settings.several_labels:
+            rows = np.repeat(rows, len(self.classes.labels), 0)
         if not len(rows) == len(scores) == len(labels):
             what = f"has {len(rows)} boxes, and there are {len(scores)} scores"
             raise InvalidInput(Problem(where, what, "correct model.detection"))
@@ -83,7 +85,10 @@ class Detector:
     def _scored(
         self, rows: Floats, outputs: Mapping[str, npt.NDArray[Any]]
     ) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """The score and the number of the label of each box; −1 for no object."""
+        """The score and the number of the label of each box; −1 for no object.
+
+        For each label of each box, one after the other, if it can have several.
+        """
         settings, count = self.settings, len(self.classes.labels)
         first = int(settings.background == "first")
         if settings.names_class:
@@ -106,6 +111,8 @@ class Detector:
         if "objectness" in settings.row:
             values = values * self.classes.probabilities(rows[:, 4:5])
         values = values[:, first : first + count]
+        if settings.several_labels:
+            return values.ravel(), np.tile(np.arange(count), len(values))
         labels = values.argmax(1)
         return values[np.arange(len(values)), labels], labels
 

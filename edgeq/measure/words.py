@@ -1,7 +1,12 @@
-"""Metrics of transcripts: the word error rate, and recordings that keep their text."""
+"""Metrics of transcripts, word by word: agreement with the original, and the word error rate.
+
+Words are compared as they are spoken, without case and punctuation, as is usual for word error
+rates: a comma that comes or goes is not a misheard word.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,16 +32,26 @@ class Transcripts:
     truth: tuple[str, ...] | None
 
     def agreement(self) -> Score:
-        """The share of recordings with the original's text, word for word."""
-        same = [a == b for a, b in zip(self.own, self.original, strict=True)]
-        share = sum(same) / len(same)
-        return Score(value=share, bounds=share_bounds(share, len(same)), samples=len(same))
+        """One minus the word error rate with the original's texts as the right ones, from 0 to 1.
+
+        A recording in which the original hears nothing counts as one word.
+        """
+        words = np.array([max(1, len(spoken(text))) for text in self.original], np.float64)
+        other = np.minimum(_errors(self.own, self.original), words)
+        share = float(1 - other.sum() / words.sum())
+        if other.any():
+            bounds = ratio_bounds(words - other, words)
+        else:  # what no recording shows, another may
+            bounds = share_bounds(share, len(words))
+        return Score(value=share, bounds=bounds, samples=len(words))
 
     def changed(self) -> tuple[Changed, ...]:
-        """The first recordings with another text."""
+        """The first recordings with other words."""
         rows = zip(self.names, self.original, self.own, strict=True)
         return tuple(
-            Changed(text=name, was=(was,), now=(now,)) for name, was, now in rows if was != now
+            Changed(text=name, was=(was,), now=(now,))
+            for name, was, now in rows
+            if spoken(was) != spoken(now)
         )[:_SHOWN]
 
 
@@ -67,13 +82,28 @@ def wer_rise(found: Transcripts) -> Score | None:
     return Score(value=float(more.sum() / words.sum()), bounds=bounds, samples=len(words))
 
 
+def spoken(text: str) -> list[str]:
+    """The words of a text, without case and punctuation; apostrophes within words stay.
+
+    >>> spoken("Well, I don't — ask!")
+    ['well', 'i', "don't", 'ask']
+    """
+    folded = (
+        unicodedata.normalize("NFKC", text)
+        .casefold()
+        .replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    )
+    kept = (" " if unicodedata.category(c)[0] in "PS" and c != "'" else c for c in folded)
+    return [word for word in (part.strip("'") for part in "".join(kept).split()) if word]
+
+
 def errors(found: str, right: str) -> int:
     """The fewest words to replace, leave out or add.
 
-    >>> errors("the cat sat", "a cat sat down")
+    >>> errors("The cat sat.", "a cat sat down")
     2
     """
-    given, wanted = found.split(), right.split()
+    given, wanted = spoken(found), spoken(right)
     row: list[int] = [*range(len(wanted) + 1)]
     for count, word in enumerate(given, 1):
         before, row[0] = row[0], count
@@ -88,7 +118,7 @@ def _counts(found: Transcripts) -> tuple[Doubles, Doubles, Doubles] | None:
     if found.truth is None:
         return None
     truth = found.truth
-    words = np.array([len(text.split()) for text in truth], np.float64)
+    words = np.array([len(spoken(text)) for text in truth], np.float64)
     if not words.any():
         return None
     own, original = (_errors(texts, truth) for texts in (found.own, found.original))

@@ -19,12 +19,8 @@ def read_classes(config: Mapping[str, Any], where: str) -> Classes:
     Raises InvalidInput for labels with missing numbers or duplicate names, for a model with a
     single label, and for a regression model.
     """
-    named = config.get("id2label") or _unnamed(config.get("num_labels"))
-    count = len(named) if isinstance(named, Mapping) else 0
-    labels = tuple(str(named.get(str(index), "")) for index in range(count))
-    if not count or not all(labels):
-        what = "config.json: id2label must give each number from 0 a label"
-        raise InvalidInput(Problem(where, what, "save the model again with its labels"))
+    labels = read_labels(config, where)
+    count = len(labels)
     if len(set(labels)) < count:
         what = "config.json: id2label gives two numbers the same label"
         raise InvalidInput(Problem(where, what, "give every class a name of its own"))
@@ -38,6 +34,20 @@ def read_classes(config: Mapping[str, Any], where: str) -> Classes:
         remedy = "export it to ONNX and name the .onnx file, with 'task: tensor'"
         raise InvalidInput(Problem(where, what, remedy))
     return Classes(labels=labels, function=_FUNCTIONS[kind])
+
+
+def read_labels(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The labels by their numbers, a name that is given twice included.
+
+    Raises InvalidInput for labels with missing numbers.
+    """
+    named = config.get("id2label") or _unnamed(config.get("num_labels"))
+    count = len(named) if isinstance(named, Mapping) else 0
+    labels = tuple(str(named.get(str(index), "")) for index in range(count))
+    if not count or not all(labels):
+        what = "config.json: id2label must give each number from 0 a label"
+        raise InvalidInput(Problem(where, what, "save the model again with its labels"))
+    return labels
 
 
 def require_one_label(config: Mapping[str, Any], where: str) -> None:

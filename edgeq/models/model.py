@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeq.core import canonical
 from edgeq.core.artifact import Classes
+from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TEXT_GENERATION, task_of
@@ -46,8 +47,8 @@ class DescribedModel:
     directory: facts about a Hugging Face-style directory, None for an .onnx file. decoder: a
     language model's architecture, classes: a classifier's labels; None for other tasks. gguf: the
     file that the directory was unpacked from. tokenizer: of an .onnx file that takes texts. images:
-    the directory of a classifier of images that the .onnx file was exported from. image: how an
-    image becomes its input.
+    the directory of a model of images that the .onnx file was exported from. image: how an
+    image becomes its input. detection: how its outputs become boxes.
     """
 
     located: Located
@@ -61,6 +62,7 @@ class DescribedModel:
     tokenizer: TextFiles | None = None
     images: ImageDirectory | None = None
     image: ImageSettings | None = None
+    detection: DetectionSettings | None = None
 
     @property
     def text(self) -> TextFiles | None:

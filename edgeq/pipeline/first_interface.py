@@ -19,6 +19,7 @@ from edgeq.core.frozen import Frozen
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TASKS, Task
 from edgeq.core.yamlfile import yaml_word
+from edgeq.models.detector import FREE, read_detection
 from edgeq.models.image_processor import PROCESSOR_FILE, read_image_settings
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.labels import read_classes
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from edgeq.core.artifact import ValueInfo
 
 LABELS_FILE = "labels.txt"
+CONFIG_FILE = "config.json"
 _USUAL_SIDE = 224
 _PIXELS = "pixel_values"
 """transformers' name for an image, of which exporters leave even the number of colours open."""
@@ -79,8 +81,12 @@ class Interface:
         if self.image is not None:
             yield from self._image(self.image)
         if self.detection is not None:
-            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
-            yield "  # code that the model came with."
+            if self.stated_by == CONFIG_FILE:
+                yield "  # How the outputs become boxes, by the directory's config.json;"
+                yield f"  # {', '.join(FREE)} are yours to change."
+            else:
+                yield "  # How the outputs become boxes, by their names and shapes: compare it with"
+                yield "  # the code that the model came with."
             yield "  detection:"
             yield from _keys(self.detection)
 
@@ -104,10 +110,12 @@ class Interface:
         if self.stated_by:
             yield f"  # How an image becomes the input, from {self.stated_by}."
         else:
-            yield "  # How an image becomes the input. No file says it: write what the model was"
-            yield "  # trained with, or every label is a guess."
+            yield "  # How an image becomes the input. No known file says it: write"
+            yield "  # what the model was trained with, or every label is a guess."
         yield "  image:"
-        yield from _keys(image, () if image.resize == "fit" else ("fill", "align"))
+        without = () if image.resize == "fit" else ("align",)
+        is_filled = image.resize == "fit" or image.has_border
+        yield from _keys(image, without if is_filled else (*without, "fill"))
 
 
 def _keys(settings: Frozen, without: Sequence[str] = ()) -> Iterator[str]:
@@ -150,6 +158,14 @@ def interface_of(path: Path, task: Task) -> Interface:
     return Interface(classes, labels, *_stated_image(path, plain))
 
 
+def interface_of_directory(path: Path, task: Task) -> Interface | None:
+    """What a recipe may change of a directory's interface; None for nothing."""
+    if not task.detects:
+        return None
+    detection, _ = read_detection(read_optional(path / CONFIG_FILE), path, str(path))
+    return Interface(detection=detection, stated_by=CONFIG_FILE)
+
+
 def is_stated_detector(path: Path) -> bool:
     """Whether Ultralytics' exporter says so in the file."""
     from edgeq.models.graphs.imported import read_onnx
@@ -175,11 +191,15 @@ def _stated_labels(path: Path) -> tuple[str, ...] | None:
 
 
 def _stated_image(path: Path, plain: ImageSettings) -> tuple[ImageSettings, str]:
-    """The settings, and the file that states them; `plain` without one."""
+    """The settings, and the file that states them; `plain` without one that is understood."""
     file = _next_to(path, PROCESSOR_FILE)
     if file is None:
         return plain, ""
-    return read_image_settings(file).model_copy(update={"layout": plain.layout}), file.name
+    try:
+        stated = read_image_settings(file)
+    except InvalidInput:
+        return plain, ""
+    return stated.model_copy(update={"layout": plain.layout}), file.name
 
 
 def _classes(path: Path, outputs: Sequence[ValueInfo]) -> int:

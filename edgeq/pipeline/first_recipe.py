@@ -47,6 +47,7 @@ from edgeq.pipeline.first_interface import (
     Interface,
     a_sample,
     interface_of,
+    interface_of_directory,
     is_stated_detector,
     rows_of,
     stated_task,
@@ -90,7 +91,7 @@ class Written:
 class _Draft:
     """The part of a recipe before its budgets.
 
-    base: the directory of the recipe. quantize: the variants. interface: of an .onnx file.
+    base: the directory of the recipe. quantize: the variants. interface: what it declares.
     """
 
     name: str
@@ -155,7 +156,7 @@ def write_first_recipe(
         needs[0] = replace(needs[0], content=shapes)
     targets = _targets(stated, devices)
     declares = located.is_file and (stated.takes_files or stated.reads_texts)
-    interface = interface_of(located.path, stated) if declares else None
+    interface = (interface_of if declares else interface_of_directory)(located.path, stated)
     data = (needs[0], needs[1])
     if interface is not None and interface.lacks:
         needs.insert(0, Need(out.parent / LABELS_FILE, interface.lacks))
@@ -253,11 +254,11 @@ def stated_by_files(located: Located, model: str) -> Task:
         detects = is_stated_detector(located.path)
         return stated_task(located.path) or (OBJECT_DETECTION if detects else TENSOR)
     config = read_optional(located.path / "config.json")
-    if TEXT in config:
+    meant = task_of_config(config)
+    if TEXT in config and (meant is None or not meant.takes_images):
         return TEXT_GENERATION
     stated: Any = config.get("architectures") or []
     names = ", ".join(map(str, stated if isinstance(stated, list) else [stated]))
-    meant = task_of_config(config)
     if meant is not None and not _takes_no_text(located.path, meant):
         return meant
     if not names:
@@ -295,8 +296,8 @@ def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
 def _possible(draft: _Draft, model: str, located: Located) -> tuple[_Draft, Planned]:
     """The draft with variants that quantize most of the model, else some of it, and its plan."""
     drafts = [draft]
-    if draft.first.otherwise:
-        drafts.append(replace(draft, quantize=draft.first.otherwise))
+    others = (draft.first.otherwise, ("float32",))  # the last for weights too small for any
+    drafts += [replace(draft, quantize=variants) for variants in others if variants]
     possible: list[tuple[_Draft, Planned]] = []
     refusals: list[InvalidInput] = []
     for each in drafts:

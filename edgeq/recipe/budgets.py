@@ -141,7 +141,8 @@ class QualityBudget(Frozen):
         default=None,
         description="Classifiers: lower bound of the share of samples that keep the labels which "
         "the original gives them. Detectors: of the mean average precision (mAP 50:95) of its "
-        "boxes, where the original's count as right.",
+        "boxes, where the original's count as right. Speech recognisers: of the share of words "
+        "that stay as the original writes them.",
         examples=[0.99],
     )
     accuracy_drop: Fraction | None = Field(

@@ -258,6 +258,23 @@ _ByChannel = Annotated[
 ]
 
 
+_Shape = tuple[Annotated[int, Field(ge=1)], ...]
+
+
+def _one_or_more_shapes(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    several = value if any(isinstance(each, list) for each in value) else [value]
+    return tuple(map(_file_or_list, several))
+
+
+_Shapes = Annotated[
+    tuple[_Shape, ...],
+    BeforeValidator(_one_or_more_shapes, json_schema_input_type=_Shape | tuple[_Shape, ...]),
+    Field(min_length=1, max_length=128),  # limit of EnumeratedShapes
+]
+
+
 class ImageSpec(Frozen):
     """An input that takes an image from the app, a buffer of pixels from 0 to 255."""
 
@@ -309,11 +326,14 @@ class CoremlSpec(Frozen):
         "By default 128; more than one requires iOS 18.",
         examples=[[32, 128]],
     )
-    inputs: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
+    inputs: dict[str, _Shapes] = Field(
         default={},
         description=".onnx files: the shapes of inputs with free dimensions, which are 1 by "
-        "default.",
-        examples=[{"pixel_values": [1, 3, 224, 224]}],
+        "default: one, or a list of those that an app may give, the usual one first.",
+        examples=[
+            {"pixel_values": [1, 3, 224, 224]},
+            {"pixel_values": [[1, 3, 224, 224], [1, 3, 320, 240]]},
+        ],
     )
     image: ImageSpec | None = Field(
         default=None,
@@ -338,11 +358,14 @@ class CoreaiSpec(Frozen):
         description="The type that operators compute in. The Neural Engine supports only float16; "
         "Apple's runtime for Linux takes minutes for a text in float16.",
     )
-    inputs: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
+    inputs: dict[str, _Shapes] = Field(
         default={},
         description=".onnx files: the shapes of inputs with free dimensions, which are 1 by "
-        "default.",
-        examples=[{"pixel_values": [1, 3, 224, 224]}],
+        "default: one, or a list of those that an app may give, the usual one first.",
+        examples=[
+            {"pixel_values": [1, 3, 224, 224]},
+            {"pixel_values": [[1, 3, 224, 224], [1, 3, 320, 240]]},
+        ],
     )
 
 

@@ -51,8 +51,34 @@ def test_a_rise_is_a_paired_difference() -> None:
     assert rate.bounds is not None
     assert rise.bounds.low < rise.value < rise.bounds.high
     assert rise.bounds.high - rise.bounds.low < rate.bounds.high - rate.bounds.low
-    assert found.agreement().value == pytest.approx(1 - 8 / 80)
+    changed = 8 + sum(
+        text == "a b" for text in original[:8]
+    )  # the first word, and often the second
+    agreement = found.agreement()
+    assert agreement.value == pytest.approx(1 - changed / 160)
+    assert agreement.bounds is not None
+    assert agreement.bounds.low < agreement.value < agreement.bounds.high
     assert len(found.changed()) == 8
+
+
+def test_case_and_punctuation_are_not_words() -> None:
+    """A budget on words does not fail for a comma."""
+    was, now = (
+        "Well, I don't: ASK\N{HORIZONTAL ELLIPSIS}",
+        "well I don\N{RIGHT SINGLE QUOTATION MARK}t ask",
+    )
+    found = Transcripts(("0", "1"), (now, "yes"), (was, "no"), (was, "yes"))
+    assert found.agreement().value == pytest.approx(4 / 5)
+    assert [each.text for each in found.changed()] == ["1"]
+    rate = wer(found)
+    assert rate is not None
+    assert rate.value == 0
+    assert rate.original == pytest.approx(1 / 5)
+
+
+def test_silence_that_becomes_a_word_counts() -> None:
+    found = Transcripts(("0", "1"), ("you", "a b"), ("", "a b"), None)
+    assert found.agreement().value == pytest.approx(2 / 3)
 
 
 def test_what_no_recording_shows_is_not_ruled_out() -> None:

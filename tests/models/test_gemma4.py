@@ -112,7 +112,7 @@ def test_transformers_answers_as_the_graph(tmp_path: Path, changes: dict[str, An
 def test_a_plan_names_a_library_that_is_too_old_and_a_build_ends_at_once(tmp_path: Path) -> None:
     if FAMILY in transformers.CONFIG_MAPPING:
         pytest.skip("this transformers knows it")
-    gemma4.make(tmp_path / "model")
+    gemma4.make(tmp_path / "model", max_position_embeddings=1024)
     recipe = {
         "edgeq": 1,
         "name": "a",

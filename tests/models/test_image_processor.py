@@ -30,6 +30,24 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("MobileNetV2ImageProcessor", {"crop_size": {"height": 192, "width": 224}}),
     ("ConvNextImageProcessor", {}),
     ("ConvNextImageProcessor", {"size": {"shortest_edge": 224}, "crop_pct": 0.9}),
+    ("SiglipImageProcessor", {}),
+    ("EfficientNetImageProcessor", {}),
+    ("EfficientNetImageProcessor", {"rescale_offset": True, "rescale_factor": 1 / 127.5}),
+    ("EfficientNetImageProcessor", {"do_center_crop": True, "include_top": False}),
+    ("EfficientNetImageProcessor", {"do_normalize": False}),
+    ("MobileViTImageProcessor", {}),  # smaller than its crop
+    ("MobileViTImageProcessor", {"size": {"shortest_edge": 255}}),
+    ("MobileViTImageProcessor", {"do_flip_channel_order": False}),
+    ("BeitImageProcessor", {"do_center_crop": False}),
+    ("BeitImageProcessor", {}),
+    ("LevitImageProcessor", {}),
+    ("PoolFormerImageProcessor", {}),
+    ("PoolFormerImageProcessor", {"size": {"height": 200, "width": 200}}),
+    ("PvtImageProcessor", {}),
+    ("SegformerImageProcessor", {"size": {"height": 96, "width": 130}}),
+    ("DetrImageProcessor", {"size": {"height": 96, "width": 130}}),
+    ("YolosImageProcessor", {"size": {"height": 96, "width": 130}, "do_pad": False}),
+    ("RTDetrImageProcessor", {}),
 ]
 
 
@@ -69,8 +87,9 @@ def test_a_number_as_size_means_what_it_meant_to_its_class(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"image_processor_type": "SegformerImageProcessor"}, "steps that edgeq does not know"),
+        ({"image_processor_type": "PerceiverImageProcessor"}, "steps that edgeq does not know"),
         ({"do_pad": True}, "do_pad"),
+        ({"size": {"shortest_edge": 99}}, "each image keeps its shape"),
         ({"do_resize": False}, "resizes no image"),
         ({"resample": 9}, "resample"),
         ({"size": {"longest_edge": 224}}, "size"),

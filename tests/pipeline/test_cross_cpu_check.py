@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -94,25 +94,58 @@ def test_it_is_part_of_a_verdict_that_is_read_back(found: Differences) -> None:
     assert Verdict.model_validate_json(with_it.model_dump_json()) == with_it
 
 
+Keep = Callable[[PlaceDifferences], None]
+
+
 class Dying(Comparison):
-    """One whose passes die on every place."""
+    """One whose passes die on the last of its places."""
 
-    made = 0
+    def __init__(self, float_dir: Path) -> None:
+        super().__init__(float_dir, lambda words: None)
+        self.asked: list[list[str]] = []
 
-    def _find(self, artifact_dir: Path) -> Differences:
-        self.made += 1
-        died = {"status": "differs", "reason": "killed by SIGKILL", "settled": False}
-        place = PlaceDifferences.model_validate({"place": "here", "how": "measured", **died})
-        return Differences(artifact="a", artifact_sha256="", reference="here", places=(place,))
+    def _find(self, artifact_dir: Path, names: Sequence[str], keep: Keep) -> Differences:
+        self.asked.append([*names])
+        same = {"how": "emulated", "status": "same", "reason": ""}
+        died = {**same, "status": "differs", "reason": "killed by SIGKILL", "settled": False}
+        found = [
+            PlaceDifferences.model_validate(
+                {"place": name, **(died if name == names[-1] else same)}
+            )
+            for name in names
+        ]
+        for each in found:
+            keep(each)
+        return Differences(artifact="a", artifact_sha256="", reference="here", places=tuple(found))
 
 
-def test_what_died_is_not_remembered(store: Path, tmp_path: Path) -> None:
+def test_what_died_is_compared_again_alone(store: Path, tmp_path: Path) -> None:
     directory = samples.tensor_artifact(tmp_path / "artifact", width=64)
-    before = list(store.glob("differences/*"))
-    comparison = Dying(directory, lambda words: None)
-    for _ in range(2):
+    comparison = Dying(directory)
+    first, second = (comparison.of(directory) for _ in range(2))
+    wanted = ["here", *reachable()]
+    assert comparison.asked == [wanted, wanted[-1:]]
+    assert first == second and first is not None
+    assert first.places[len(wanted) - 1].reason == "killed by SIGKILL"
+
+
+def test_an_interrupt_keeps_what_was_compared(store: Path, tmp_path: Path) -> None:
+    need(x86_place.available("avx2"))
+    directory = samples.tensor_artifact(tmp_path / "artifact", width=65)
+    said: list[str] = []
+
+    def interrupt(step: str) -> None:
+        said.append(step)
+        if len(said) == 3:  # the reference, this machine, and the first stand-in
+            raise KeyboardInterrupt
+
+    with Comparison(directory, interrupt) as comparison, pytest.raises(KeyboardInterrupt):
         comparison.of(directory)
-    assert comparison.made == 2 and list(store.glob("differences/*")) == before
+    again: list[str] = []
+    with Comparison(directory, again.append) as comparison:
+        found = comparison.of(directory)
+    assert found is not None and len(reachable()) > 0
+    assert not any("here" in step for step in again[1:]) and said[2] in again
 
 
 def test_what_does_not_run_here_either_is_compared_nowhere(store: Path, tmp_path: Path) -> None:

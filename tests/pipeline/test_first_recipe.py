@@ -17,8 +17,9 @@ from edgeq.core.errors import InvalidInput
 from edgeq.core.tasks import IMAGE_CLASSIFICATION, TASKS, Task
 from edgeq.core.yamlfile import read_yaml
 from edgeq.measure.intervals import share_bounds
+from edgeq.models.locate import Located
 from edgeq.pipeline.check.expected import expected_everywhere
-from edgeq.pipeline.first_recipe import write_first_recipe
+from edgeq.pipeline.first_recipe import stated_by_files, write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models
 
@@ -257,3 +258,15 @@ def test_a_conversation_is_no_longer_than_the_model_was_trained_for(
     written = write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
     own = make_plan(written.path).recipe.workload
     assert (own.context, own.prompt, own.generate) == workload
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [("CLIPForImageClassification", "image-classification"), ("Gemma3Model", "text-generation")],
+)
+def test_a_part_of_text_does_not_make_a_language_model(
+    tmp_path: Path, architecture: str, task: str
+) -> None:
+    config = {"architectures": [architecture], "text_config": {}, "id2label": {"0": "a", "1": "b"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert stated_by_files(Located(tmp_path, None), "here").name == task

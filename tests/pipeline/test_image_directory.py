@@ -24,6 +24,7 @@ from PIL import Image
 import edgeq
 from edgeq.core.artifact import ValueInfo
 from edgeq.core.errors import InvalidInput
+from edgeq.core.tasks import IMAGE_CLASSIFICATION
 from edgeq.devices.catalogue import load_device
 from edgeq.models.image_directory import read_image_directory
 from edgeq.pipeline.check import workflow
@@ -212,7 +213,7 @@ def test_every_preset_of_a_directory_is_estimated(directories: Directories) -> N
 
 
 def test_pixels_that_differ_from_the_library_s_are_refused(directories: Directories) -> None:
-    directory = read_image_directory(directories.root / "vit", "here")
+    directory = read_image_directory(directories.root / "vit", "here", IMAGE_CLASSIFICATION)
     value = ValueInfo(name="pixel_values", dtype="float32", shape=directory.image.shape)
     require_same_pixels(directory, value)
     other = directory.image.model_copy(update={"resample": "bicubic"})

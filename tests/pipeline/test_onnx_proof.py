@@ -55,6 +55,22 @@ def test_the_operator_where_an_import_parts_is_named(
         prove_onnx(path, graph, [feed])
 
 
+def test_a_choice_between_equal_scores_is_no_fault_of_the_import(tmp_path: Path) -> None:
+    files = [tmp_path / "source.onnx", tmp_path / MODEL_FILE]
+    for file, operator in zip(files, ("Greater", "GreaterOrEqual"), strict=True):
+        nodes = [
+            helper.make_node(operator, ["x", "one"], ["is"]),
+            helper.make_node("Cast", ["is"], ["y"], to=TensorProto.FLOAT),
+        ]
+        x, y = onnx_kinds.value("x", [1, 4]), onnx_kinds.value("y", [1, 4])
+        onnx.save(onnx_kinds.model(nodes, [x], [y], {"one": np.ones(1, np.float32)}), file)
+    apart = {"x": np.array([[0.5, 2, 3, 4]], np.float32)}
+    prove_onnx(files[0], tmp_path, [apart])
+    equal = {"x": np.array([[1, 2, 3, 4]], np.float32)}
+    with pytest.raises(InvalidInput, match="equal but for rounding"):
+        prove_onnx(files[0], tmp_path, [equal])
+
+
 @pytest.mark.parametrize("field", ["name", "type"])
 def test_another_interface_is_refused(tmp_path: Path, field: str) -> None:
     path, graph, feed = imported("weight_turned", tmp_path)

@@ -14,6 +14,7 @@ from edgeq.report.page.transcripts import differing
         ("the the end", "the end", ["the"], []),
         ("", "hello", [], ["hello"]),
         ("ask not", "ask not", [], []),
+        ("Ask, not", "ask not.", [], []),
     ],
 )
 def test_words_of_one_text_only_are_marked(

@@ -13,7 +13,7 @@ IMAGE_CLASSIFICATION = Task(
     "decides by itself what happens; less where a person looks at what was sorted.",
     takes="images",
     classifies=True,
-    architectures=("ForImageClassification",),
+    architectures=("ForImageClassification", "ForImageClassificationWithTeacher"),
     auto_class="AutoModelForImageClassification",
     optimum_task="image-classification",
     verb="classify",

@@ -15,6 +15,7 @@ OBJECT_DETECTION = Task(
     takes="images",
     detects=True,
     architectures=("ForObjectDetection",),
+    auto_class="AutoModelForObjectDetection",
     optimum_task="object-detection",
     verb="detect",
     metrics=("agreement", "map", "map_drop"),

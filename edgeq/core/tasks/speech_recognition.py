@@ -17,13 +17,14 @@ SPEECH_RECOGNITION = Task(
     optimum_task="automatic-speech-recognition",
     verb="transcribe",
     metrics=("agreement", "wer", "wer_rise"),
-    agreement="of {noun} get the text the original gives",
+    agreement="of the words are those that the original writes",
     first_recipe=FirstRecipe(
         formats=("onnx",),
         calibration=("calibration", "a directory with a hundred or more .wav files of your app"),
         evaluation=(
             "evaluation",
-            "a directory with forty or more others, and their texts in transcripts.tsv if known",
+            "a directory with forty or more .wav files that are used for nothing else, and their "
+            "texts in transcripts.tsv if known",
         ),
         budgets=("latency: {p90: 1 s}", "quality: {agreement: 0.90}"),
         otherwise=("int8-static",),  # nets of convolutions

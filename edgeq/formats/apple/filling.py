@@ -25,9 +25,6 @@ def _expand(t: Translator, node: ir.Node, args: list[Value]) -> Any:
 
 def _expanded(t: Translator, name: str, x: Value, shape: Value) -> Any:
     """A sum with zeros of that shape."""
-    dtype = t.writer.dtype(x) if not isinstance(x, np.ndarray) else x.dtype.kind
-    if dtype in ("bool", "b"):
-        raise ValueError("it repeats truths up to a size that depends on the input")
     zero = np.int32(0) if t.is_int(x) else 0.0
     zeros = t.emit("fill", f"{name}.zeros", shape=shape, value=zero)
     return t.emit("add", name, x=zeros, y=x)

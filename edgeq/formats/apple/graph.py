@@ -40,6 +40,8 @@ _REFUSALS = (
 )
 """What handlers and Apple's packages raise for attributes and operands that they do not take."""
 
+_FREE_SIZE = "a size depends on the input: build for one shape"
+
 _NARROW = tuple(
     getattr(ir.DataType, name) for name in ("INT8", "INT16", "UINT8", "UINT16", "UINT32", "UINT64")
 )
@@ -48,6 +50,17 @@ _WRAPPING = (
     *("ReduceSum", "ReduceProd", "ReduceSumSquare", "ReduceL1"),
 )
 """Operators whose results may be beyond their integers."""
+
+_MOVES = ("Gather", "Identity", "Transpose")
+"""Operators whose results have a weight's values, which a program stores once."""
+
+_OF_NUMBERS = frozenset(
+    {
+        *("Equal", "Expand", "Gather", "GatherElements", "GatherND", "Pad"),
+        *("ReduceMax", "ReduceMin", "ScatterElements", "ScatterND", "Trilu"),
+    }
+)
+"""Operators that take truths in ONNX, and numbers alone in Apple's formats."""
 
 HANDLERS: dict[str, Handler] = {}
 """Keyed by ONNX operator; filled by the modules `operators` and `layers`."""
@@ -251,8 +264,10 @@ class Translator:
             return np.asarray(node.attributes["value"].as_tensor().numpy())
         if node.op_type == "If" and isinstance(args[0], np.ndarray):
             return self._chosen(node, args[0])
-        if args and all(arg is None or isinstance(arg, np.ndarray) for arg in args):
-            return _evaluate(node, args)
+        if args and all(_is_known(node, arg) for arg in args):
+            return _evaluate(
+                node, [_as_stored(*each) for each in zip(node.inputs, args, strict=True)]
+            )
         if node.op_type not in HANDLERS:
             self._unknown.add(node.op_type)
         if node.op_type not in HANDLERS or any(arg is _UNKNOWN for arg in args):
@@ -260,10 +275,49 @@ class Translator:
         try:
             if node.op_type in _WRAPPING and node.outputs[0].dtype in _NARROW:
                 raise ValueError("its integers wrap around, and here all are int32")
-            return HANDLERS[node.op_type](self, node, args)
+            return self._handled(node, args)
         except _REFUSALS as error:
-            what = f"{node.op_type} cannot be expressed in {self.writer.title}: {error}"
+            why = _FREE_SIZE if "symbols to int" in str(error) else error
+            what = f"{node.op_type} cannot be expressed in {self.writer.title}: {why}"
             raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
+
+    def _handled(self, node: ir.Node, args: list[Value]) -> Any:
+        handler = HANDLERS[node.op_type]
+        if node.op_type not in _OF_NUMBERS or not any(map(self._is_truth, args)):
+            return handler(self, node, args)
+        made = handler(self, node, [self._as_number(arg) for arg in args])
+        return self.writer.cast(made, "bool")
+
+    def _is_truth(self, value: Value) -> bool:
+        if isinstance(value, np.ndarray):
+            return bool(value.dtype.kind == "b")
+        return (
+            value is not None
+            and not isinstance(value, Weight)
+            and self.writer.dtype(value) == "bool"
+        )
+
+    def _as_number(self, value: Value) -> Value:
+        if not self._is_truth(value):
+            return value
+        is_known = isinstance(value, np.ndarray)
+        return value.astype(np.int32) if is_known else self.writer.cast(value, "int32")
+
+
+def _is_known(node: ir.Node, arg: Value) -> bool:
+    """Whether an operand is constant; not a weight in codes, or one that is only moved."""
+    if isinstance(arg, Weight):
+        return arg.codes is None and node.op_type not in _MOVES
+    return arg is None or isinstance(arg, np.ndarray)
+
+
+def _as_stored(value: ir.Value | None, arg: Value) -> Array | None:
+    """A known operand; a weight as the graph has it, which may not be the program's orientation."""
+    known: Array | None = arg
+    if isinstance(arg, Weight):
+        assert value is not None
+        known = _stored(value)
+    return known
 
 
 def _wide(value: Value) -> Value:

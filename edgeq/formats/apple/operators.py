@@ -300,7 +300,7 @@ def _axes(t: Translator, node: ir.Node, args: list[Value]) -> Any:
         axes = t.numbers(args[1])
     if axes is None:
         axes = [i for i, size in enumerate(t.shape(args[0])) if size == 1]
-    return t.emit(kind, str(node.name), x=args[0], axes=list(axes))
+    return t.emit(kind, str(node.name), x=args[0], axes=list(axes)) if axes else args[0]
 
 
 @handles("Concat")
@@ -441,8 +441,9 @@ def _pad(t: Translator, node: ir.Node, args: list[Value]) -> Any:
         pairs = [max(0, amount) for amount in pairs]
     if mode == "constant":
         number = t.array(fill).reshape(-1)[0] if fill is not None else 0
-        value = np.int32(number) if t.is_int(data) else float(number)
-        return t.emit("pad", name, x=data, pad=pairs, mode=mode, constant_val=value)
+        if t.is_int(data):
+            return _surrounded(t, name, data, pairs, np.int32(number))
+        return t.emit("pad", name, x=data, pad=pairs, mode=mode, constant_val=float(number))
     for axis in range(rank):
         around = pairs[2 * axis : 2 * axis + 2]
         if any(around) and (axis < rank - 2 or mode not in _PADDED):
@@ -452,6 +453,18 @@ def _pad(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     if not any(pairs):
         return data
     return t.emit("pad", name, x=data, pad=pairs[-4:], mode=_PADDED[mode], constant_val=0.0)
+
+
+def _surrounded(t: Translator, name: str, data: Value, pairs: list[int], fill: np.int32) -> Any:
+    """Integers with constants around them: Core ML pads floats alone."""
+    for axis, around in enumerate(zip(pairs[::2], pairs[1::2], strict=True)):
+        if any(around):
+            sizes = t.shape(data)
+            shapes = [(*sizes[:axis], amount, *sizes[axis + 1 :]) for amount in around]
+            before, after = (np.full([int(n) for n in each], fill) for each in shapes)
+            parts = [part for part in (before, data, after) if part.shape[axis] != 0]
+            data = t.emit("concat", f"{name}.{axis}", values=parts, axis=axis)
+    return data
 
 
 def _pairs(t: Translator, amounts: Value, axes: Value, rank: int) -> list[int]:

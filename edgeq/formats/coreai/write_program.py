@@ -25,6 +25,7 @@ from edgeq.formats.coreai.counted import (
 )
 from edgeq.formats.coreai.free import Free
 from edgeq.formats.coreai.operators import LOWERED
+from edgeq.formats.coreai.operators.elementwise import truncated
 from edgeq.formats.coreai.write_constants import Constants
 
 FUNCTION = "main"
@@ -124,7 +125,9 @@ class ProgramWriter:
             return value
         key = (id(value), dtype)
         if key not in self._casts:
-            made = self._authoring.cast(value.value, _NUMPY[dtype])
+            is_cut = dtype == "int32" and value.dtype in ("fp16", "fp32")
+            whole = truncated(self._authoring, value.value) if is_cut else value.value
+            made = self._authoring.cast(whole, _NUMPY[dtype])
             # With the value itself: the identity of one that is gone may be another's.
             name = f"{value.name}_to_{dtype}"
             self._casts[key] = (value, Variable(name, made, value.shape, dtype))

@@ -260,21 +260,16 @@ class ProgramWriter:
                 wrapped = self._tools.TensorType(shape=value.shapes[0], dtype=np.float16)
                 found.append(self._tools.StateType(wrapped_type=wrapped, name=value.name))
                 continue
-            if value.pixels is not None:
-                (shape,) = value.shapes
-                layout = value.pixels
-                found.append(
-                    self._tools.ImageType(
-                        name=value.name, shape=shape, color_layout=layout, channel_first=True
-                    )
-                )
-                continue
             several = len(value.shapes) > 1
             shape = (
                 self._tools.EnumeratedShapes(shapes=value.shapes, default=value.shapes[0])
                 if several
                 else value.shapes[0]
             )
+            if value.pixels is not None:
+                layout = {"color_layout": value.pixels, "channel_first": True}
+                found.append(self._tools.ImageType(name=value.name, shape=shape, **layout))
+                continue
             dtype = np.int32 if value.dtype == "int32" else np.float32
             found.append(self._tools.TensorType(name=value.name, shape=shape, dtype=dtype))
         return tuple(found)

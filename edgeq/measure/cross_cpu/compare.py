@@ -9,7 +9,7 @@ is compared by its logits. `edgeq.measure.cross_cpu.statistics` defines what cou
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,24 +52,29 @@ def compare_cpus(
     progress: Progress,
     float_dir: Path | None = None,
     most_seconds: float | None = None,
+    keep: Callable[[PlaceDifferences], None] = lambda found: None,
 ) -> Differences:
     """Compare the artifact's answers on `places` with this machine's.
 
     float_dir: full precision of the same model, from which the noise of whole answers is computed;
     without it, 5 % of their size is used. most_seconds: what a place may take, as estimated;
     once all so far have taken as much, no other is asked. Any time by default. A place that is
-    unavailable, too slow or cannot run the artifact gets its reason. Raises InvalidInput for a
-    changed artifact, Missing if a package to take it apart is missing.
+    unavailable, too slow or cannot run the artifact gets its reason. keep: gets each result as soon
+    as it is known. Raises InvalidInput for a changed artifact, Missing if a package to take it
+    apart is missing.
     """
     artifact = read_artifact(artifact_dir)
     with TemporaryFolder() as folder:
         check = _Check(artifact_dir, artifact, float_dir, Path(folder), progress, most_seconds)
-        found = tuple(check.at(place) for place in places)
+        found = []
+        for place in places:
+            found.append(check.at(place))
+            keep(found[-1])
     return Differences(
         artifact=artifact.name,
         artifact_sha256=canonical.sha256_of_file(artifact_dir / ARTIFACT_FILE),
         reference=check.reference.name,
-        places=found,
+        places=tuple(found),
     )
 
 

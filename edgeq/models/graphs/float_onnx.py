@@ -14,13 +14,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
 from edgeq.core.imports import without
-from edgeq.core.tasks import IMAGE_CLASSIFICATION, SENTENCE_EMBEDDING, Task
+from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.folding import is_constant
 from edgeq.models.graphs.opened import load_graph
@@ -71,14 +72,16 @@ def export_encoder(
         _compare(model, exported, destination / "model.onnx", task)
 
 
-def export_images(model: ImageDirectory, destination: Path) -> None:
+def export_images(model: ImageDirectory, destination: Path, task: Task) -> None:
     """Write `model.onnx` and its external data: `pixel_values` of the image's size in, scores out.
+
+    A detector gives the boxes, too.
 
     Raises InvalidInput if optimum cannot export the architecture.
     """
     with tempfile.TemporaryDirectory(dir=destination, prefix="export-") as folder:
         exported = Path(folder) / "model.onnx"
-        _export(model, exported, IMAGE_CLASSIFICATION)
+        _export(model, exported, task)
         graph = load_graph(exported.parent)
         _name_weights(graph, model)
         _name_folded(graph)
@@ -95,11 +98,13 @@ def _export(model: ModelDirectory | ImageDirectory, exported: Path, task: Task) 
             from optimum.exporters.onnx import onnx_export_from_model
 
         try:
+            network = open_network(model, task)
             onnx_export_from_model(
-                open_network(model, task),
+                network,
                 exported.parent,
                 task=task.optimum_task,
                 do_validation=False,
+                **_of_images(model, network, task),
             )
         except EdgeqError:
             raise
@@ -112,6 +117,26 @@ def _export(model: ModelDirectory | ImageDirectory, exported: Path, task: Task) 
                     "export it yourself and name the .onnx file as the source, task: tensor",
                 )
             ) from None
+
+
+def _of_images(model: ModelDirectory | ImageDirectory, network: Any, task: Task) -> dict[str, Any]:
+    """Arguments for a model of images: its size, and an interface for a family without one.
+
+    Python's own numbers stay in a traced graph as they are for the size that it is traced with.
+    """
+    if isinstance(model, ModelDirectory):
+        return {}
+    from optimum.exporters.onnx import model_configs
+    from optimum.exporters.tasks import TasksManager
+
+    height, width = model.image.size
+    given: dict[str, Any] = {"input_shapes": {"height": height, "width": width}}
+    name = task.optimum_task
+    known = TasksManager.get_supported_model_type_for_task(name, "onnx")
+    if network.config.model_type not in known:
+        similar = model_configs.RTDetrOnnxConfig if task.detects else model_configs.ViTOnnxConfig
+        given["custom_onnx_configs"] = {"model": similar(network.config, task=name)}
+    return given
 
 
 @contextlib.contextmanager
@@ -230,13 +255,14 @@ def _compare(model: ModelDirectory, exported: Path, built: Path, task: Task) -> 
     before = open_session(exported, threads=default_threads())
     after = open_session(built, threads=default_threads())
     generator = np.random.default_rng(0)
-    shape = (2, min(24, model.max_tokens))
+    skipped = model.head.skipped if task.has_sentence_head else 0
+    shape = (2, min(24 + skipped, model.max_tokens))
     # Away from both ends of the vocabulary: special tokens shift positions in some models.
     vocabulary = int(model.config["vocab_size"])
     end = min(1000, vocabulary // 4)
     ids = generator.integers(end, vocabulary - end, shape, np.int64)
     mask = np.ones(shape, np.int64)
-    mask[1, shape[1] // 2 :] = 0
+    mask[1, (shape[1] + skipped) // 2 :] = 0
     feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
     feed = {value.name: feed[value.name] for value in before.get_inputs()}
     expected = before.run(None, feed)[0]

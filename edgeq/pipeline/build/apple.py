@@ -18,6 +18,27 @@ from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
 
+_AXES = {4: ("batch", "channels", "height", "width")}
+
+
+def named_sizes(shapes: Sequence[Sequence[int | None]]) -> tuple[int | str, ...]:
+    """The sizes of an array by shapes that it may have: a name where they differ or are None.
+
+    >>> named_sizes([(1, 3, 224, 224), (1, 3, 320, 224)])
+    (1, 3, 'height', 224)
+    """
+    names = _AXES.get(len(shapes[0]), ("tokens",) * len(shapes[0]))
+    found: list[int | str] = []
+    for name, (first, *others) in zip(names, zip(*shapes, strict=True), strict=True):
+        found.append(first if first is not None and not {*others} - {first} else name)
+    return tuple(found)
+
+
+def each_size(shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> list[dict[str, tuple[int, ...]]]:
+    """One shape for every input, so often that each possible one is among them."""
+    count = max(map(len, shapes.values()), default=0)
+    return [{n: each[min(i, len(each) - 1)] for n, each in shapes.items()} for i in range(count)]
+
 
 def require_shapes(
     stages: Stages, shapes: Mapping[str, Sequence[tuple[int, ...]]], section: str

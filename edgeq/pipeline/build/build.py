@@ -215,7 +215,7 @@ class _Builder:
         model = self._planned.model
         declared = {
             "image": model.image,
-            "detection": self._planned.recipe.model.detection,
+            "detection": model.detection,
             "audio": self._planned.recipe.model.audio,
             "transcription": self._planned.recipe.model.transcription,
             "classes": model.classes if model.located.is_file else None,
@@ -270,7 +270,7 @@ class _Builder:
             text=text,
             dimension=int(made.outputs[0].shape[-1]) if task.has_sentence_head else None,
             image=planned.model.image,
-            detection=planned.recipe.model.detection,
+            detection=planned.model.detection,
             audio=planned.recipe.model.audio,
             transcription=planned.recipe.model.transcription,
             classes=planned.model.classes,

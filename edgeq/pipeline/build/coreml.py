@@ -22,7 +22,13 @@ from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_corem
 from edgeq.formats.onnx.write import codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.models.graphs.rounding import Found
-from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in, require_shapes
+from edgeq.pipeline.build.apple import (
+    apple_codes,
+    apple_records,
+    files_in,
+    named_sizes,
+    require_shapes,
+)
 from edgeq.pipeline.build.coreml_proof import prove_coreml
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
@@ -164,7 +170,7 @@ def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]
         if text is not None:
             shapes[value.name] = [(1, n) for n in lengths_of(spec, text.max_tokens)]
         elif value.name in spec.inputs:
-            shapes[value.name] = [spec.inputs[value.name]]
+            shapes[value.name] = spec.inputs[value.name]
         else:
             given = stages.file_settings
             shapes[value.name] = [fixed_shape(value.shape or (), given)]
@@ -221,12 +227,11 @@ def _made_up(value: Any) -> Any:
 
 
 def _inputs(program: Program) -> tuple[ValueInfo, ...]:
-    """The inputs, a length of which there are several by the name `tokens`."""
+    """The inputs; sizes of which there are several have names."""
     found = []
     for name, value in program.inputs().items():
-        several = len(value.shapes) > 1
         lows = tuple(low for low, _ in value.ranges)
-        shape: tuple[int | str, ...] = (*lows[:-1], "tokens") if several else lows
+        shape = named_sizes(value.shapes or (lows,))
         dtype = "int32" if "int" in str(value.type) else "float32"
         found.append(ValueInfo(name=name, dtype=dtype, shape=shape))
     return tuple(found)
@@ -244,7 +249,7 @@ def _outputs(program: Program) -> tuple[ValueInfo, ...]:
         element = types[name].element
         if element is None or element.name == "string":
             continue  # a classifier's label and shares, which follow from its first output
-        shape = tuple("tokens" if n is None else n for n in types[name].shape)
+        shape = named_sizes([types[name].shape])
         dtype = "int32" if "int" in str(types[name]) else "float32"
         found.append(ValueInfo(name=name, dtype=dtype, shape=shape))
     return tuple(found)

@@ -19,6 +19,7 @@ from edgeq.formats.coreml.lengths import fitted
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.formats.coreml.write_images import Image
 from edgeq.models.graphs.rounding import Found
+from edgeq.pipeline.build.apple import each_size
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.images import image_of
 from edgeq.pipeline.proof.coreml import prove_package
@@ -28,7 +29,7 @@ _PROOF_FILE = "proof.json"
 
 
 def prove_coreml(stages: Stages, shapes: Mapping[str, Any]) -> None:
-    """Compare once for a model and its shapes, on one sample.
+    """Compare once for a model and its shapes: on a sample, or one of each size.
 
     Raises InvalidInput where the program is not the model, naming the first operator that differs.
     """
@@ -42,11 +43,10 @@ def prove_coreml(stages: Stages, shapes: Mapping[str, Any]) -> None:
             export_graph_coreml(
                 graph, package, nothing, shapes=shapes, compute="float32", image=image
             )
-            feed = _sample(stages, load(package).inputs())
-            given = dict(feed)
-            if image is not None:
-                given[image.input], feed[image.input] = _both(feed[image.input], image)
-            difference = prove_package(graph, package, feed, given)
+            difference = max(
+                prove_package(graph, package, *_in_pixels(feed, image))
+                for feed in _samples(stages, load(package).inputs())
+            )
         content = canonical.to_json({"difference": difference})
         (destination / _PROOF_FILE).write_text(content, encoding="utf-8")
 
@@ -60,26 +60,45 @@ def prove_coreml(stages: Stages, shapes: Mapping[str, Any]) -> None:
     stages.store.stage("coreml-proof", key, make, describe=stages.planned.plan.source)
 
 
-def _sample(stages: Stages, inputs: Mapping[str, Any]) -> dict[str, Array]:
-    """The first calibration sample where the package takes its shapes, a text filled up to one of
-    its lengths; else random numbers.
+def _samples(stages: Stages, inputs: Mapping[str, Any]) -> list[dict[str, Array]]:
+    """The first calibration sample, a text filled up to a length that the package takes; for every
+    other size of arrays random numbers.
     """
+    samples = stages.feeds(stages.float_graph())[:1]
+    seen = [{name: np.asarray(feed[name]) for name in inputs} for feed in samples]
     is_text = stages.planned.model.text is not None
-    for feed in stages.feeds(stages.float_graph())[:1]:
-        given = {name: np.asarray(feed[name]) for name in inputs}
-        if is_text:
-            given = {name: fitted(given[name], value) for name, value in inputs.items()}
-        if all(value.allows(given[name].shape) for name, value in inputs.items()):
-            return given
+    if is_text and seen:
+        return [{n: fitted(feed[n], value) for n, value in inputs.items()} for feed in seen]
+    possible = {
+        name: value.shapes or (tuple(low for low, _ in value.ranges),)
+        for name, value in inputs.items()
+    }
+    sizes = each_size(possible)[: 1 if is_text else None]
+    kinds = {name: "int" if "int" in str(value.type) else "float" for name, value in inputs.items()}
+    return [_sample(shapes, kinds, seen) for shapes in sizes]
+
+
+def _sample(
+    shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, str], seen: list[dict[str, Array]]
+) -> dict[str, Array]:
+    for feed in seen:
+        if all(feed[name].shape == shape for name, shape in shapes.items()):
+            return feed
     rng = np.random.default_rng(0)
-    found = {}
-    for name, value in inputs.items():
-        shape = value.shapes[0] if value.shapes else tuple(low for low, _ in value.ranges)
-        is_integer = "int" in str(value.type)
-        found[name] = (
-            np.ones(shape, np.int64) if is_integer else rng.standard_normal(shape, np.float32)
-        )
-    return found
+    return {
+        name: np.ones(shape, np.int64)
+        if kinds[name] == "int"
+        else rng.standard_normal(shape, np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def _in_pixels(feed: dict[str, Array], image: Image | None) -> tuple[dict[str, Array], ...]:
+    """A sample of the graph, and the same for the package."""
+    if image is None:
+        return feed, feed
+    found, own = _both(feed[image.input], image)
+    return {**feed, image.input: own}, {**feed, image.input: found}
 
 
 def _both(array: Array, image: Image) -> tuple[Array, Array]:

@@ -174,6 +174,7 @@ class Stages:
             given = {"arrays": path.absolute(), "samples": samples, "state": state}
         if self.planned.model.images is not None:
             given["images"] = self.planned.model.images.path.absolute()
+            given["task"] = self.task.name
 
         def make(destination: Path) -> None:
             self.progress("compare the import with the original")

@@ -132,7 +132,7 @@ def _files(artifact: Artifact) -> Iterator[str]:
             f"- `{TOKENIZER_FILE}`: for the `tokenizers` library (Rust, with bindings). It cuts "
             "texts where the check did, and pads none."
         )
-    lines.append("- `bundle.json`: every setting, hash and verdict, for programs.")
+    lines.append("- `bundle.json`: every setting and hash, for programs.")
     yield "\n".join(lines)
     yield "All files can be mapped into memory as they are; none is compressed."
 
@@ -224,6 +224,11 @@ def _images(image: ImageSettings) -> Iterator[str]:
             f"- Its middle of {width} × {height} pixels is kept: from column "
             f"(width − {width}) // 2 and row (height − {height}) // 2 on."
         )
+        if image.has_border:
+            yield (
+                "- Where it is smaller, it lies in the middle, halves of pixels rounded up, and "
+                "the pixels around it are 0."
+            )
     mean, deviation = (
         f"[{', '.join(f'{number:.9g}' for number in part)}]"
         for part in (image.mean, image.deviation)

@@ -1,15 +1,16 @@
 """Cross-CPU comparison as part of every check: each artifact on every CPU class available here,
 once; `EDGEQ_COMPARE_CPUS` chooses among them.
 
-Results are kept in the build store under everything they depend on, so that the next check of the
-same artifact only reads them.
+Each class's result is kept in the build store under everything it depends on, as soon as it is
+known: the next check of the same artifact, or one after an interrupt, only reads it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,14 @@ _RUNTIMES = ("onnxruntime", "xllamacpp", "llama_cpp_python", "numpy")
 class Comparison:
     """Compares artifacts on this machine and on the stand-ins available here.
 
-    Stand-ins are started for the first artifact without a stored result, and ended by `close`.
+    A stand-in is started for the first artifact without a stored result of it; `close` ends all.
     """
 
     def __init__(self, float_dir: Path, progress: Progress) -> None:
         self._float_dir, self._progress = float_dir, progress
         self._reasons = _to_compare()
         self._stack = contextlib.ExitStack()
-        self._places: list[Place] | None = None
+        self._places: dict[str, Place] = {Here.name: Here()}
 
     def of(self, artifact_dir: Path) -> Differences | None:
         """Compare an artifact across CPUs; unavailable classes are listed as not run.
@@ -57,26 +58,32 @@ class Comparison:
         artifact = read_artifact(artifact_dir)
         if not file_format(artifact.format).runs_anywhere:
             return None
-        key = _key(artifact_dir, self._float_dir, self._reasons)
-        found = _recall(key)
-        if found is None:
+        key = _key(artifact_dir, self._float_dir)
+        wanted = [Here.name, *(name for name, reason in self._reasons.items() if reason is None)]
+        found = {name: kept for name in wanted if (kept := _recall(key, name)) is not None}
+        missing = [name for name in wanted if name not in found]
+        if missing:
             try:
-                found = self._find(artifact_dir)
+                made = self._find(artifact_dir, missing, functools.partial(_keep, key))
             except (EdgeqError, PassFailed) as error:
                 reason = " ".join(str(error).split())
                 if isinstance(error, EdgeqError):
                     reason = in_one_line(error)
                 return _compared_nowhere(artifact.name, key["artifact"], reason, self._reasons)
-            if all(place.settled for place in found.places):
-                # A stand-in that could not be made this time is tried again next time.
-                _keep(_key(artifact_dir, self._float_dir, self._reasons), found)
+            found |= {each.place: each for each in made.places}
+        compared = tuple(found[name] for name in wanted if name in found)
         lacking = tuple(_lacking(name, reason) for name, reason in self._reasons.items() if reason)
-        return found.model_copy(update={"places": found.places + lacking})
+        return Differences(
+            artifact=artifact.name,
+            artifact_sha256=key["artifact"],
+            reference=Here.name,
+            places=compared + lacking,
+        )
 
     def close(self) -> None:
         """End the stand-ins."""
         self._stack.close()
-        self._places = None
+        self._places = {Here.name: Here()}
 
     def __enter__(self) -> Comparison:
         return self
@@ -84,27 +91,27 @@ class Comparison:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _find(self, artifact_dir: Path) -> Differences:
+    def _find(
+        self, artifact_dir: Path, names: Sequence[str], keep: Callable[[PlaceDifferences], None]
+    ) -> Differences:
         from edgeq.measure.cross_cpu.compare import compare_cpus
 
-        places, most = self._started(), most_seconds()
-        return compare_cpus(artifact_dir, places, self._say, self._float_dir, most)
+        places = self._started(names)
+        return compare_cpus(artifact_dir, places, self._say, self._float_dir, most_seconds(), keep)
 
     def _say(self, step: str) -> None:
         self._progress(f"{step}, answers")
 
-    def _started(self) -> list[Place]:
-        """This machine and the stand-ins; one that cannot be made now counts as unavailable."""
-        if self._places is None:
-            self._places = [Here()]
-            for name, reason in self._reasons.items():
-                if reason is not None:
-                    continue
-                try:
-                    self._places.append(self._stack.enter_context(stand_in(name)))
-                except EdgeqError as error:
-                    self._reasons[name] = in_one_line(error, name)
-        return self._places
+    def _started(self, names: Sequence[str]) -> list[Place]:
+        """The places by name; one that cannot be made now counts as unavailable."""
+        for name in names:
+            if name in self._places:
+                continue
+            try:
+                self._places[name] = self._stack.enter_context(stand_in(name))
+            except EdgeqError as error:
+                self._reasons[name] = in_one_line(error, name)
+        return [self._places[name] for name in names if name in self._places]
 
 
 def reachable() -> list[str]:
@@ -149,14 +156,13 @@ def _lacking(name: str, reason: str) -> PlaceDifferences:
     return PlaceDifferences(place=name, how="not run", status="not run", reason=reason)
 
 
-def _key(artifact_dir: Path, float_dir: Path, reasons: dict[str, str | None]) -> dict[str, Any]:
-    """Everything that answers depend on: the artifact, the runtimes, the CPUs."""
+def _key(artifact_dir: Path, float_dir: Path) -> dict[str, Any]:
+    """Everything that answers in any place depend on: the artifact, the runtimes, the CPUs."""
     machine = detect.detect()
     arm = find_arm()
     return {
         "artifact": canonical.sha256_of_file(artifact_dir / ARTIFACT_FILE),
         "float": canonical.sha256_of_file(float_dir / ARTIFACT_FILE),
-        "classes": sorted(name for name, reason in reasons.items() if reason is None),
         "most_seconds": most_seconds(),
         "cpu": [machine.chip, machine.arch, sorted(machine.instruction_sets)],
         "emulator": canonical.sha256_of_file(arm.qemu) if arm else None,
@@ -172,19 +178,22 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _recall(key: dict[str, Any]) -> Differences | None:
-    kept = Store().find(_STAGE, key)
+def _recall(key: Mapping[str, Any], place: str) -> PlaceDifferences | None:
+    kept = Store().find(_STAGE, {**key, "place": place})
     if kept is None:
         return None
     try:
-        return Differences.model_validate_json((kept / _FILE).read_bytes())
+        return PlaceDifferences.model_validate_json((kept / _FILE).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def _keep(key: dict[str, Any], found: Differences) -> None:
+def _keep(key: Mapping[str, Any], found: PlaceDifferences) -> None:
+    if not found.settled:  # a stand-in that died or was too slow is tried again next time
+        return
+
     def write(directory: Path) -> None:
         text = canonical.to_json(found.model_dump(mode="json"))
         (directory / _FILE).write_text(text, encoding="utf-8")
 
-    Store().stage(_STAGE, key, write, describe=found.artifact)
+    Store().stage(_STAGE, {**key, "place": found.place}, write, describe=found.place)

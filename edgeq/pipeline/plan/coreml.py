@@ -80,7 +80,8 @@ def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Ta
         {tensor.number_format for tensor in planned},
         has_coded_inputs=any(tensor.activations != "float32" for tensor in planned),
         has_states=task_of(recipe.model.task).generates,
-        has_several_shapes=len(recipe.coreml.lengths or ()) > 1,
+        has_several_shapes=len(recipe.coreml.lengths or ()) > 1
+        or sum(len(shapes) > 1 for shapes in recipe.coreml.inputs.values()) > 1,
     )
     asked = recipe.coreml.deployment_target
     return (TARGETS[asked] if asked else needed), needed, what

@@ -1,6 +1,6 @@
 """The model of a recipe, wherever it is.
 
-A GGUF file is unpacked first, and the directory of a classifier of images is exported to ONNX.
+A GGUF file is unpacked first, and the directory of a model of images is exported to ONNX.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.store import Store
-from edgeq.core.tasks import task_of
+from edgeq.core.tasks import Task, task_of
 from edgeq.models.image_directory import ImageDirectory, read_image_directory
 from edgeq.models.locate import locate
 from edgeq.models.model import DescribedModel, describe
@@ -45,12 +45,12 @@ def described(
 
 
 def _of_images(source: Source, task: str, folder: Path, where: str) -> DescribedModel:
-    """A classifier of images: its directory is exported to a graph, which is described."""
+    """A model of images: its directory is exported to a graph, which is described."""
     located = locate(source, folder, where)
     if not located.is_file:
-        directory = read_image_directory(located.path, where)
+        directory = read_image_directory(located.path, where, task_of(task))
         check_task(directory.config, directory.tensors, task_of(task), where, has_modules=False)
-        file = Source(kind="file", value=str(exported(directory).absolute()))
+        file = Source(kind="file", value=str(exported(directory, task_of(task)).absolute()))
         model = describe(file, task, folder, where, weights=True)
         return replace(
             model,
@@ -58,21 +58,23 @@ def _of_images(source: Source, task: str, folder: Path, where: str) -> Described
             images=directory,
             classes=directory.classes,
             image=directory.image,
+            detection=directory.detection,
         )
     return describe(source, task, folder, where, weights=True)
 
 
-def exported(directory: ImageDirectory) -> Path:
+def exported(directory: ImageDirectory, task: Task) -> Path:
     """The .onnx file of a directory, exported once. Raises Missing without the build side."""
     if not all(importlib.util.find_spec(name) for name in _EXPORTERS):
-        raise missing_extra("optimum", "build", "export a classifier of images")
+        raise missing_extra("optimum", "build", "export a model of images")
 
     def make(destination: Path) -> None:
         from edgeq.models.graphs.float_onnx import export_images
 
-        export_images(directory, destination)
+        export_images(directory, destination, task)
 
     key = {
+        "task": task.name,
         "files": [canonical.sha256_of_file(file) for file in directory.source_files],
         "by": [importlib.metadata.version(name.replace("_", "-")) for name in _EXPORTERS],
     }

@@ -52,6 +52,19 @@ def fixed_shape(
     )
 
 
+def _no_image(image: Image, shapes: Iterable[tuple[object, ...]], where: str) -> Iterator[Problem]:
+    """What is wrong with the shapes of an image input."""
+    for shape in shapes:
+        if len(shape) != _RANK or shape[1] != image.channels:
+            sizes = ", ".join(map(str, shape))
+            what = f"coreml.image.input: {image.input!r} has the shape ({sizes})"
+            yield Problem(where, what, f"an image has (1, {image.channels}, height, width)")
+        elif any(not isinstance(size, int) for size in shape[2:]):
+            what = f"coreml.image.input: {image.input!r} leaves its height or width open"
+            remedy = f"add coreml.inputs: {{{image.input}: [1, {image.channels}, 224, 224]}}"
+            yield Problem(where, what, remedy)
+
+
 def misfits(recipe: Recipe, document: Document, graph: ir.Graph | None) -> Iterator[Problem]:
     """Problems of an image or labels that do not fit the graph."""
     spec = recipe.coreml
@@ -63,18 +76,12 @@ def misfits(recipe: Recipe, document: Document, graph: ir.Graph | None) -> Itera
     if image is not None:
         shapes = {value.name or "": tuple(value.shape or ()) for value in graph.inputs}
         where = document.place(("coreml", "image", "input"))
-        shape = tuple(spec.inputs.get(image.input, shapes.get(image.input, ())))
         if image.input not in shapes:
             what = f"coreml.image.input: the model has no input {image.input!r}"
             yield Problem(where, what, suggest(image.input, list(shapes)))
-        elif len(shape) != _RANK or shape[1] != image.channels:
-            sizes = ", ".join(map(str, shape))
-            what = f"coreml.image.input: {image.input!r} has the shape ({sizes})"
-            yield Problem(where, what, f"an image has (1, {image.channels}, height, width)")
-        elif any(not isinstance(size, int) for size in shape[2:]):
-            what = f"coreml.image.input: {image.input!r} leaves its height or width open"
-            remedy = f"add coreml.inputs: {{{image.input}: [1, {image.channels}, 224, 224]}}"
-            yield Problem(where, what, remedy)
+        else:
+            possible = spec.inputs.get(image.input, (shapes[image.input],))
+            yield from itertools.islice(_no_image(image, possible, where), 1)
     classes = tuple(graph.outputs[0].shape or ())[-1:]
     labels = labels_of(recipe, document.path)
     if labels and classes and isinstance(classes[0], int) and classes[0] != len(labels):

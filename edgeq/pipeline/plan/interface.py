@@ -17,6 +17,7 @@ from edgeq.core.tasks import Task, task_of
 from edgeq.core.terms import TEXT_INPUTS
 from edgeq.core.validation_messages import suggest
 from edgeq.core.yamlfile import Document
+from edgeq.models.detector import FREE
 from edgeq.models.huggingface import (
     ModelDirectory,
     TextFiles,
@@ -42,6 +43,8 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
     task = task_of(given.task)
     if given.dimension is not None and model.directory is not None:
         return replace(model, directory=_shortened(model.directory, given.dimension, document))
+    if model.images is not None and given.detection is not None:
+        return replace(model, detection=_changed(model, given.detection, document))
     declares = model.located.is_file and model.images is None
     if not declares or not (task.reads_texts or task.has_labels):
         return model
@@ -81,7 +84,9 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
         files = read_text_files(document.path.parent / str(given.tokenizer), where)
         files = with_dimension(files, given.dimension)
         _require_head(task, model, graph, files, where)
-    return replace(model, classes=classes, tokenizer=files, image=given.image)
+    return replace(
+        model, classes=classes, tokenizer=files, image=given.image, detection=given.detection
+    )
 
 
 def _shortened(directory: ModelDirectory, dimension: int, document: Document) -> ModelDirectory:
@@ -91,6 +96,20 @@ def _shortened(directory: ModelDirectory, dimension: int, document: Document) ->
         where = document.place(("model", "dimension"))
         raise InvalidInput(Problem(where, what, "write less, or leave it out"))
     return with_dimension(directory, dimension)
+
+
+def _changed(
+    model: DescribedModel, given: DetectionSettings, document: Document
+) -> DetectionSettings:
+    """Raises InvalidInput where a directory's files state other outputs than the recipe."""
+    assert model.detection is not None
+    own, other = (each.model_dump(exclude=set(FREE)) for each in (model.detection, given))
+    for key, value in own.items():
+        if other[key] != value:
+            what = f"model.detection: {key} is {other[key]!r}, and {value!r} by config.json"
+            where = document.place(("model", "detection"))
+            raise InvalidInput(Problem(where, what, f"correct it; {', '.join(FREE)} are yours"))
+    return given
 
 
 def value_info_of(value: ir.Value) -> ValueInfo:

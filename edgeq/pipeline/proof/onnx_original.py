@@ -59,6 +59,10 @@ class OnnxOriginal:
             return [pooled.astype(np.float32)]
         return found
 
+    def in_its_order(self, found: list[Array], wanted: Sequence[Array]) -> list[Array]:
+        """Another run's outputs, in the order of `wanted` where the order has no meaning."""
+        return found
+
     def named(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """As `run`, by the outputs' names."""
         return dict(zip((value.name for value in self.outputs), self.run(feed), strict=True))

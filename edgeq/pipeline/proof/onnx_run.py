@@ -18,5 +18,6 @@ def run_onnx(request: OnnxProofRequest | OnnxAnswersRequest) -> dict[str, Any]:
         return run_worker(request, module="edgeq.pipeline.proof.onnx_worker")
     except PassFailed as error:
         what = f"the original could not be run: {error}"
-        remedy = "see that onnxruntime runs it by itself, or free some memory"
-        raise InvalidInput(Problem(str(request.model), what, remedy)) from None
+        library = "onnxruntime" if request.images is None else "transformers"
+        remedy = f"see that {library} runs it by itself, or free some memory"
+        raise InvalidInput(Problem(str(request.images or request.model), what, remedy)) from None

@@ -55,7 +55,7 @@ def perform(given: bytes) -> dict[str, Any]:
         do_without("sklearn", "scipy")
         from edgeq.pipeline.proof.image_original import open_image_original
 
-        original = open_image_original(request.images, request.model)
+        original = open_image_original(request.images, request.model, task_of(request.task))
     require_state(original.inputs, original.outputs, request.state)
     if isinstance(request, OnnxProofRequest):
         return _prove(original, request, files)

@@ -51,6 +51,7 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
         given = getattr(model, key) is not None
         where = document.place(("model", key) if given else ("model",), key=given)
         fits = is_needed or (key == "function" and needed["labels"])
+        fits = fits or (key == "detection" and task.detects)
         if given and not fits:
             why = _UNFIT.get(key, "is for .onnx files whose answers are labels")
             if key == "image" and task.takes_images:

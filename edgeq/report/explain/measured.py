@@ -77,10 +77,8 @@ def facts_of(report: Report) -> Facts:
         likeness=_likeness(measured),
         moved=(str(near.changed), str(near.texts)) if near is not None else None,
         parts=tuple(record.parts),
-        relabelled=_relabelled(measured)
-        if task.classifies or task.tags or task.transcribes
-        else None,
-        redrawn=_agreement(measured) if task.detects else None,
+        relabelled=_relabelled(measured) if task.classifies or task.tags else None,
+        agreement=_agreement(measured) if task.detects or task.transcribes else None,
         proof=_proof(record),
         others=tuple(c.device.name for c in cards if c is not card),
     )
@@ -176,9 +174,9 @@ def _relabelled(measured: Measurement) -> tuple[str, str] | None:
 
 
 def _agreement(measured: Measurement) -> tuple[str, str] | None:
-    """How far a detector's boxes agree with the original's, and on how many images."""
+    """How far boxes or words agree with the original's, and on how many samples."""
     score = measured.quality.scores.get("agreement") if measured.quality is not None else None
-    return None if score is None else (f"{score.value:.1%}", str(score.samples))
+    return None if score is None else (f"{score.value:.1%}", f"{score.samples} {score.noun}")
 
 
 def is_chosen(notes: Iterable[str]) -> bool:

@@ -163,22 +163,22 @@ def trade(facts: Facts) -> str:
         )
     if facts.relabelled is not None:
         changed, texts = facts.relabelled
-        if task_of(facts.task).transcribes:
-            return (
-                "The smaller model is not the same model. It writes another text than the original "
-                f"for {changed} of {texts}. It matters where a word is a command, or a name or a "
-                "number. It matters less where a person reads along."
-            )
         return (
             "The smaller model is not the same model. It gives other labels than the original to "
             f"{changed} of {texts}. It matters where a label decides by itself what happens. "
             "It matters less where a person looks at what was sorted."
         )
-    if facts.redrawn is not None:
-        agreement, images = facts.redrawn
+    if facts.agreement is not None:
+        agreement, samples = facts.agreement
+        if task_of(facts.task).transcribes:
+            return (
+                f"The smaller model is not the same model. In {samples}, {agreement} of the words "
+                "are those that the original writes. It matters where a word is a command, or a "
+                "name or a number. It matters less where a person reads along."
+            )
         return (
             "The smaller model is not the same model. Where the original's boxes count as right, "
-            f"its boxes on {images} images reach a mean average precision of {agreement}; the "
+            f"its boxes on {samples} reach a mean average precision of {agreement}; the "
             "original itself would reach 100 %. It matters where a box by itself decides what "
             "happens. It matters less where a person looks at the image too."
         )

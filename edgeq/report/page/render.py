@@ -120,7 +120,7 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "labels": {
             n: q for n, q in qualities.items() if task.classifies or task.tags or task.transcribes
         },
-        "kept": "texts" if task.transcribes else "labels",
+        "kept": "words" if task.transcribes else "labels",
         "boxes": {n: q for n, q in qualities.items() if task.detects and "agreement" in q.scores},
         "frontier_note": frontier_note(report),
         "fitted": fitted_table(report),

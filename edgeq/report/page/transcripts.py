@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 
+from edgeq.measure.words import spoken
+
 
 def differing(was: str, now: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
-    """The words of two texts, and whether each is in this text only.
+    """The words of two texts, and whether each is said in this text only.
 
-    >>> differing("a cat sat", "a dog sat")[1]
-    [('a', False), ('dog', True), ('sat', False)]
+    >>> differing("a cat sat", "A dog sat.")[1]
+    [('A', False), ('dog', True), ('sat.', False)]
     """
     both = was.split(), now.split()
-    matcher = difflib.SequenceMatcher(None, *both, autojunk=False)
+    before, after = ([" ".join(spoken(word)) for word in words] for words in both)
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     same = [[False] * len(words) for words in both]
     for block in matcher.get_matching_blocks():
         for at in range(block.size):

@@ -198,6 +198,17 @@ GRAPHS: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, Array]]
         (1, 16, 6, 6),
         {"w": numbers(32, 16, 3, 3), "mean": numbers(1, 32, 1, 1), "gain": numbers(1, 32, 1, 1)},
     ),
+    "a weight that is standardized in the graph": (
+        [
+            helper.make_node("ReduceMean", ["w"], ["mean"], axes=[1, 2, 3]),
+            helper.make_node("Sub", ["w", "mean"], ["centred"]),
+            helper.make_node("Conv", ["x", "centred"], ["a"]),
+            helper.make_node("MatMul", ["v", "m"], ["shift"]),
+            helper.make_node("Add", ["a", "shift"], ["y"]),
+        ],
+        (1, 16, 6, 6),
+        {"w": numbers(32, 16, 3, 3), "v": numbers(4, 96), "m": numbers(96, 4)},
+    ),
     "a normalized convolution read twice": (
         [
             helper.make_node("Conv", ["x", "w"], ["a"]),
@@ -223,6 +234,50 @@ def test_operators_together_are_what_onnxruntime_computes(name: str, tmp_path: P
     import_onnx(tmp_path / "source.onnx", tmp_path / "float")
     for found in programs(tmp_path, tmp_path / "float", feeds, ""):
         np.testing.assert_allclose(found["y"], wanted, rtol=1e-4, atol=1e-4)
+
+
+INDICES: dict[str, list[list[int] | list[list[int]]]] = {
+    "Expand": [[2, 3, 4]],
+    "Gather": [[1, 0]],
+    "GatherElements": [[[1, 0, 0, 1]]],
+    "GatherND": [[[1, 0], [0, 2]]],
+    "Pad": [[0, 1, 1, 0]],
+    "ReduceMax": [],
+    "ReduceMin": [[1]],
+    "ScatterND": [[[1, 0], [0, 2]]],
+    "Trilu": [],
+}
+
+
+@pytest.mark.parametrize("kind", ["Equal", "integers", *INDICES])
+def test_truths_are_moved_and_compared_as_onnxruntime_does(kind: str, tmp_path: Path) -> None:
+    """Comparisons of `x` go through an operator, and become numbers."""
+    constants = {"zero": np.float32(0), "one": np.float32(1), "updates": np.array([True, False])}
+    names = [f"i{n}" for n in range(len(INDICES.get(kind, [])))]
+    more = {"Equal": ["other"], "ScatterND": [*names, "updates"]}.get(kind, names)
+    make = helper.make_node
+    nodes = [
+        make("Greater", ["x", "zero"], ["truths"]),
+        make("Less", ["x", "one"], ["other"]),
+        make(kind, ["truths", *more], ["moved"]),
+        make("Cast", ["moved"], ["y"], to=1),
+    ]
+    if kind == "integers":
+        wide = make("Cast", ["x"], ["wide"], to=onnx.TensorProto.INT64)
+        nodes = [wide, make("Pad", ["wide", "around"], ["moved"]), nodes[-1]]
+        constants["around"] = np.array([1, 0, 0, 2])
+    indices = dict(zip(names, map(np.array, INDICES.get(kind, [])), strict=True))
+    model, feeds = several(
+        nodes, (3, 4), {k: np.asarray(v) for k, v in {**constants, **indices}.items()}
+    )
+    model.opset_import[0].version = 20
+    onnx.save(model, tmp_path / "source.onnx")
+    feeds["x"] *= 3
+    (wanted,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
+    (tmp_path / "float").mkdir()
+    import_onnx(tmp_path / "source.onnx", tmp_path / "float")
+    for found in programs(tmp_path, tmp_path / "float", feeds, ""):
+        np.testing.assert_array_equal(np.asarray(found["y"]).reshape(wanted.shape), wanted)
 
 
 @pytest.mark.parametrize("kind", ["constant", "input"])

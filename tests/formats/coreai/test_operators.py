@@ -58,6 +58,25 @@ def test_a_shape_that_the_model_does_not_take_is_told(tmp_path: Path) -> None:
             runtime.run({"x": np.zeros(shape, np.float32)})
 
 
+@pytest.mark.parametrize("through", [TensorProto.INT64, TensorProto.BOOL])
+def test_a_cast_to_integers_drops_the_fraction(tmp_path: Path, through: int) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [6])
+    make = helper.make_node
+    nodes = [
+        make("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        make("Cast", ["whole"], ["other"], to=through),
+        make("Cast", ["other"], ["y"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info("y", 1, [6])])
+    opsets = [helper.make_opsetid("", 20)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnx.save(model, tmp_path / MODEL_FILE)
+    feeds = {"x": np.array([0, 0.3, -0.3, 1.7, -2.5, 1e4 + 0.5], np.float32)}
+    (wanted,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
+    export_graph_coreai(tmp_path, tmp_path / "model.aimodel", {}, shapes={})
+    np.testing.assert_array_equal(Runtime(tmp_path / "model.aimodel").run(feeds)["y"], wanted)
+
+
 SCENES = np.random.default_rng(0).random((3, 1, 3, 64, 64), np.float32)
 SCENES[0, :, 0] *= 3  # has red squares; the others have none
 

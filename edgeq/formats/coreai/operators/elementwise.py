@@ -98,6 +98,12 @@ def _ceil(a: Any, x: Value) -> Value:
     return a.broadcasting_mul(floor(a, a.broadcasting_mul(x, minus)), minus)
 
 
+def truncated(a: Any, x: Value) -> Value:
+    """Without its fraction: Apple's compiler drops casts to integers between two others."""
+    is_above = a.broadcasting_greater(x, like(x, 0))
+    return a.broadcasting_where(is_above, floor(a, x), _ceil(a, x))
+
+
 @lowers("sign")
 def _sign(a: Any, x: Value) -> Value:
     zero = like(x, 0)

@@ -81,7 +81,7 @@ def inputs_of(function: Function, description: Any) -> dict[str, Input]:
             ranges: tuple[Range, ...] = tuple((n or 1, n) for n in named.type.shape)
             shapes: tuple[tuple[int, ...], ...] = ()
             if named.name in features:
-                ranges, shapes = _flexibility(features[named.name].multiArrayType, ranges)
+                ranges, shapes = _flexibility(features[named.name], ranges)
             found[named.name] = Input(named.name, named.type, ranges, shapes)
     return found
 
@@ -117,15 +117,36 @@ def _features(function: str, description: Any) -> Any:
 
 
 def _flexibility(
-    array: Any, fixed: tuple[Range, ...]
+    feature: Any, fixed: tuple[Range, ...]
 ) -> tuple[tuple[Range, ...], tuple[tuple[int, ...], ...]]:
+    if feature.WhichOneof("Type") == "imageType":
+        return _of_an_image(feature.imageType, fixed)
+    array = feature.multiArrayType
     form = array.WhichOneof("ShapeFlexibility")
     if form == "enumeratedShapes":
         return fixed, tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
     if form == "shapeRange":
-        sizes = array.shapeRange.sizeRanges
-        return tuple((s.lowerBound, None if s.upperBound < 0 else s.upperBound) for s in sizes), ()
+        return tuple(map(_bounds, array.shapeRange.sizeRanges)), ()
     return fixed, ()
+
+
+def _of_an_image(
+    image: Any, fixed: tuple[Range, ...]
+) -> tuple[tuple[Range, ...], tuple[tuple[int, ...], ...]]:
+    """Sizes of the last two axes; images and channels are fixed."""
+    form = image.WhichOneof("SizeFlexibility")
+    if form == "enumeratedSizes":
+        before = tuple(low for low, _ in fixed[:-2])
+        sizes = image.enumeratedSizes.sizes
+        return fixed, tuple((*before, int(each.height), int(each.width)) for each in sizes)
+    if form == "imageSizeRange":
+        sides = image.imageSizeRange.heightRange, image.imageSizeRange.widthRange
+        return (*fixed[:-2], *map(_bounds, sides)), ()
+    return fixed, ()
+
+
+def _bounds(sizes: Any) -> Range:
+    return sizes.lowerBound, None if sizes.upperBound < 0 else sizes.upperBound
 
 
 def _range_text(low: int, high: int | None) -> str:
