@@ -172,6 +172,12 @@ class TextSettings(Frozen):
         default="cosine", description="Similarity of vectors: cosine, dot, euclidean, manhattan."
     )
 
+    own_prompt: bool = Field(
+        default=False,
+        description="Whether the tokens of its default prompt are left out of the pooling, so that "
+        "it takes no other.",
+    )
+
     def after_prompt(self, text: TextOrPair) -> TextOrPair:
         """A text after the default prompt; a pair has none."""
         return self.prompted([text])[0] if isinstance(text, str) else text
@@ -181,9 +187,13 @@ class TextSettings(Frozen):
     ) -> list[str]:
         """Each text after `prompt`, or after the one called `prompt_name`, or the default one.
 
-        Raises InvalidInput for a name that is not among the model's.
+        Raises InvalidInput for a name that is not among the model's, and for a prompt of your own
+        where its number of tokens is part of the model.
         """
         name = prompt_name if prompt_name is not None else self.default_prompt
+        if self.own_prompt and prompt is not None:
+            what = "the model leaves its prompt out of the pooling, and was built for its own"
+            raise InvalidInput(Problem("prompt", what, "leave prompt= out"))
         if prompt is None and name is not None:
             if name not in self.prompts:
                 known = ", ".join(self.prompts) or "this model has none"

@@ -89,6 +89,7 @@ def text_settings(
         prompts=dict(head.prompts),
         default_prompt=head.default_prompt,
         similarity=head.similarity,
+        own_prompt=head.own_prompt,
     )
 
 

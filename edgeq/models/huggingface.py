@@ -185,7 +185,7 @@ def read_directory(
     absent = _absent(found, config, family) if family and family.unread else {}
     head = read_head(path, where)
     tokenizer, settings = _tokenizer(path, config, where)
-    return ModelDirectory(
+    made = ModelDirectory(
         path=path,
         config=config,
         tensors=unstacked(found, stacked, joined) | _further(found, extended, absent),
@@ -201,6 +201,26 @@ def read_directory(
         absent=absent,
         tokenizer_settings=settings,
     )
+    return replace(made, head=replace(head, skipped=_prompt_tokens(made, where)))
+
+
+def _prompt_tokens(files: TextFiles, where: str) -> int:
+    """The tokens of the default prompt if they are left out of the pooling, as the library counts
+    them: alone, without a special token at the end."""
+    if not (files.head.own_prompt and files.head.default_text):
+        return 0
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_buffer(files.tokenizer_json())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    ids = tokenizer.encode(files.head.default_text).ids
+    added = tokenizer.get_added_tokens_decoder()
+    count = len(ids) - (bool(ids) and ids[-1] in added and added[ids[-1]].special)
+    if count + 1 >= files.max_tokens:
+        what = f"its prompt has {count} tokens, and a text at most {files.max_tokens}"
+        raise InvalidInput(Problem(where, what, "shorten the prompt: nothing of a text is left"))
+    return count
 
 
 def read_text_files(path: Path, where: str) -> TextFiles:
@@ -215,6 +235,9 @@ def read_text_files(path: Path, where: str) -> TextFiles:
     config = read_optional(path / "config.json")
     head = read_head(path, where)
     tokenizer, settings = _tokenizer(path, config, where)
+    if head.mix is not None or (head.own_prompt and head.default_text):
+        what = "its sentence head needs more than the .onnx file gives: layers, or prompts left out"
+        raise InvalidInput(Problem(where, what, "name the model's directory as the source"))
     longest = head.longest or settings.longest or _UNLIMITED
     if "max_position_embeddings" in config:
         longest = _max_tokens(path, config, longest)

@@ -5,6 +5,7 @@ Without `modules.json` that library takes the mean of the token vectors and noth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ Activation = Literal[
 _ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 _SETTINGS = "config_sentence_transformers.json"
+_HIDDEN_STATES = "output_hidden_states"
 _LIMITS = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -76,6 +78,15 @@ Layer = Dense | LayerNorm | Normalize
 
 
 @dataclass(frozen=True)
+class LayerMix:
+    """Token vectors are the weighted mean of those of all layers from `start` on, 0 for the
+    embedding. file: with a weight for each of them."""
+
+    file: Path
+    start: int
+
+
+@dataclass(frozen=True)
 class SentenceHead:
     """The steps from token vectors to a sentence embedding, in this order.
 
@@ -83,6 +94,9 @@ class SentenceHead:
     rest is not normalized again. prompts: by name; default_prompt: for texts without another one.
     lower_case: before the tokenizer's own normalization. longest: maximum tokens of a text,
     including special ones, None if only the tokenizer limits them. files: the files read for this.
+
+    mix: of layers, None for the last alone. own_prompt: whether the tokens of a prompt are left out
+    of the pooling: then the default prompt is the only one. skipped: their number.
     """
 
     poolings: tuple[Pooling, ...] = ("mean",)
@@ -93,6 +107,9 @@ class SentenceHead:
     lower_case: bool = False
     longest: int | None = None
     similarity: str = "cosine"
+    mix: LayerMix | None = None
+    own_prompt: bool = False
+    skipped: int = 0
     files: tuple[Path, ...] = ()
 
     @property
@@ -124,27 +141,48 @@ def read_head(path: Path, where: str) -> SentenceHead:
     """
     if not (path / "modules.json").is_file():
         return SentenceHead()
-    pooling, layers = _modules(path, where)
+    pooling, layers, mix = _modules(path, where)
     limits = next((path / name for name in _LIMITS if (path / name).is_file()), path / _LIMITS[0])
-    longest, lower_case = _limits(limits, where)
+    longest, lower_case, has_layers = _limits(limits, where)
+    has_layers = has_layers or bool(read_optional(path / "config.json").get(_HIDDEN_STATES))
+    mix = mix if has_layers else None  # the library's module does nothing without them
     weights = [each.file for each in layers if not isinstance(each, Normalize)]
+    weights += [mix.file] if mix else []
     files = [path / "modules.json", pooling, limits, path / _SETTINGS]
     files += [file for each in weights for file in (each, each.with_name("config.json"))]
+    poolings, has_prompt = _poolings(pooling, where)
+    said = _said(path, where)
+    if not has_prompt:
+        said["prompts"] = _only_prompt(said, path, where)
     return SentenceHead(
-        poolings=_poolings(pooling, where),
+        poolings=poolings,
         layers=layers,
         lower_case=lower_case,
         longest=longest,
         files=tuple(file for file in files if file.is_file()),
-        **_said(path, where),
+        mix=mix,
+        own_prompt=not has_prompt,
+        **said,
     )
 
 
-def _modules(path: Path, where: str) -> tuple[Path, tuple[Layer, ...]]:
-    """The settings of the pooling, and the layers behind it."""
+def _only_prompt(said: Mapping[str, Any], path: Path, where: str) -> dict[str, str]:
+    """The default prompt, for which alone the number of its tokens is known beforehand."""
+    prompts: dict[str, str] = said["prompts"]
+    default = said["default_prompt"]
+    if default is None and any(prompts.values()):
+        what = "its pooling leaves out the prompt (include_prompt: false), of which none is default"
+        names = " or ".join(json.dumps(name) for name, text in prompts.items() if text)
+        remedy = f'write "default_prompt_name": {names}, to {path / _SETTINGS}, one for each bundle'
+        raise InvalidInput(Problem(where, what, remedy))
+    return {} if default is None else {default: prompts[default]}
+
+
+def _modules(path: Path, where: str) -> tuple[Path, tuple[Layer, ...], LayerMix | None]:
+    """The settings of the pooling, the layers behind it, and what is in front of it."""
     file = path / "modules.json"
     before: list[str] = []
-    pooling, layers = path, list[Layer]()
+    pooling, layers, mix = path, list[Layer](), None
     for module in read_json(file, where, list):
         if not isinstance(module, dict) or not isinstance(module.get("type"), str):
             raise damaged(file, "it is not a list of modules")
@@ -157,6 +195,9 @@ def _modules(path: Path, where: str) -> tuple[Path, tuple[Layer, ...]]:
             case "Transformer", []:
                 if folder:
                     raise _unsupported(path, where, f"its Transformer in {folder}")
+            case "WeightedLayerPooling", ["Transformer"]:
+                mix = _layer_mix(path, folder, where)
+                continue
             case "Pooling", ["Transformer"]:
                 pooling = path / (folder or "1_Pooling") / "config.json"
             case "Dense", ["Transformer", "Pooling", *_]:
@@ -171,7 +212,7 @@ def _modules(path: Path, where: str) -> tuple[Path, tuple[Layer, ...]]:
         before.append(kind)
     if "Pooling" not in before:
         raise _unsupported(path, where, "no Pooling")
-    return pooling, tuple(layers)
+    return pooling, tuple(layers), mix
 
 
 def _unsupported(path: Path, where: str, what: str) -> InvalidInput:
@@ -179,25 +220,40 @@ def _unsupported(path: Path, where: str, what: str) -> InvalidInput:
         Problem(
             where,
             f"the sentence head of {path} has parts that edgeq does not support: {what}",
-            f"supported: Pooling of {', '.join(POOLINGS)}, then Dense, LayerNorm and Normalize",
+            f"supported: WeightedLayerPooling, Pooling of {', '.join(POOLINGS)}, then Dense, "
+            "LayerNorm and Normalize",
         )
     )
 
 
-def _poolings(file: Path, where: str) -> tuple[Pooling, ...]:
+def _poolings(file: Path, where: str) -> tuple[tuple[Pooling, ...], bool]:
+    """The poolings, and whether they are over the tokens of a prompt, too."""
     settings = Settings(read_json(file, where), where, f"{file.parent.name}/{file.name}")
     # dimension of the token vectors
     settings.ignore(["word_embedding_dimension", "embedding_dimension"])
     older = [mode for key, mode in _OLDER_KEYS.items() if settings.flag(key)]
     modes = settings.get("pooling_mode", older or ["mean"])
     modes = [modes] if isinstance(modes, str) else modes
-    problems = [*settings.unsupported({"include_prompt": (True,)}), *settings.unread()]
+    has_prompt = settings.flag("include_prompt", True)
+    problems = [*settings.unread()]
     if problems:
         raise InvalidInput(problems)
     if not isinstance(modes, list) or not modes or any(mode not in POOLINGS for mode in modes):
         shown = ", ".join(map(str, modes)) if isinstance(modes, list) else str(modes)
         raise _unsupported(file.parent.parent, where, f"the pooling {shown or 'of no kind'}")
-    return tuple(modes)
+    return tuple(modes), has_prompt
+
+
+def _layer_mix(path: Path, folder: str, where: str) -> LayerMix:
+    settings = Settings(read_json(path / folder / "config.json", where), where, f"{folder}/config")
+    settings.ignore(["word_embedding_dimension", "embedding_dimension", "num_hidden_layers"])
+    start = settings.get("layer_start", 4)
+    problems = [*settings.unread()]
+    if problems:
+        raise InvalidInput(problems)
+    if type(start) is not int or start < 0:
+        raise settings.unusable("layer_start", start, "a number of layers")
+    return LayerMix(_weights(path, folder, where, "WeightedLayerPooling"), start)
 
 
 def _dense(path: Path, folder: str, where: str) -> Dense:
@@ -232,12 +288,14 @@ def _weights(path: Path, folder: str, where: str, kind: str) -> Path:
     return path / folder / WEIGHTS
 
 
-def _limits(file: Path, where: str) -> tuple[int | None, bool]:
-    """The maximum text length and whether texts are lower-cased."""
+def _limits(file: Path, where: str) -> tuple[int | None, bool, bool]:
+    """The maximum text length, and whether texts are lower-cased and all layers given."""
     values = read_json(file, where) if file.is_file() else {}
     settings = Settings(values, where, file.name)
     longest = settings.whole("max_seq_length", 1) if "max_seq_length" in settings else None
     lower_case = settings.flag("do_lower_case")
+    given = {key: settings.get(key) for key in ("config_args", "config_kwargs")}
+    has_layers = any(each == {_HIDDEN_STATES: True} for each in given.values())
     # The library's name for text arguments of transformers, its only mode in older versions.
     text = {"method": "forward", "method_output_name": "last_hidden_state"}
     usual = {
@@ -246,13 +304,14 @@ def _limits(file: Path, where: str) -> tuple[int | None, bool]:
         "module_output_name": ("token_embeddings",),
         "processing_kwargs": ({},),
         "unpad_inputs": (True, False),
-        **dict.fromkeys(("model_args", "tokenizer_args", "config_args"), ({},)),
-        **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs"), ({},)),
+        **dict.fromkeys(("model_args", "tokenizer_args"), ({},)),
+        **dict.fromkeys(("model_kwargs", "processor_kwargs"), ({},)),
+        **dict.fromkeys(given, ({}, {_HIDDEN_STATES: True})),
     }
     problems = [*settings.unsupported(usual), *settings.unread()]
     if problems:
         raise InvalidInput(problems)
-    return longest, lower_case
+    return longest, lower_case, has_layers
 
 
 def _said(path: Path, where: str) -> dict[str, Any]:

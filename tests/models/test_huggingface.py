@@ -182,7 +182,6 @@ def test_poolings_are_named_in_old_and_new_words(
         ({"pooling_mode": "median"}, "median"),
         ({"pooling_mode": ["mean", "median"]}, "mean, median"),
         ({"pooling_mode": []}, "of no kind"),
-        ({"pooling_mode": "mean", "include_prompt": False}, "include_prompt"),
         ({"pooling_mode": "mean", "pooling_mode_new": True}, "pooling_mode_new"),
     ],
 )

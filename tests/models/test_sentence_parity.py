@@ -48,7 +48,7 @@ from edgeq.models.graphs.pooling import add_head
 from edgeq.models.huggingface import read_directory
 from edgeq.models.original.encoder import open_encoder
 from edgeq.models.original.head import apply_head
-from edgeq.models.sentence_head import Activation, Dense, SentenceHead
+from edgeq.models.sentence_head import POOLINGS, Activation, Dense, SentenceHead
 from tests.support import tiny_bert
 
 WIDTH = 32
@@ -175,6 +175,48 @@ def test_vectors_are_those_of_the_library(network: Path, tmp_path: Path, pooling
         np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
+def compare(directory: Path, model: edgeq.Model) -> None:
+    """Vectors of texts after the default prompt, one by one: padding must not decide."""
+    library = SentenceTransformer(str(directory), device="cpu")
+    wanted = np.concatenate([library.encode([each], batch_size=1) for each in TEXTS])
+    np.testing.assert_allclose(model.embed(TEXTS), wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_a_default_prompt_is_left_out_of_every_pooling(network: Path, tmp_path: Path) -> None:
+    pooling = modules.Pooling(WIDTH, POOLINGS, include_prompt=False)
+    settings = {"prompts": PROMPTS, "default_prompt_name": "query"}
+    directory = save(network, tmp_path / "model", pooling, text={}, **settings)
+    assert read_directory(directory, "test").head.skipped > 3
+    model = built(directory, tmp_path)
+    compare(directory, model)
+    with pytest.raises(InvalidInput, match="built for its own"):
+        model.embed(TEXTS, prompt="fu: ")
+    with pytest.raises(InvalidInput, match="'passage' is not a prompt"):
+        model.embed(TEXTS, prompt_name="passage")
+
+
+def test_without_a_default_prompt_what_to_write_is_said(network: Path, tmp_path: Path) -> None:
+    pooling = modules.Pooling(WIDTH, "mean", include_prompt=False)
+    directory = save(network, tmp_path / "model", pooling, text={}, prompts=PROMPTS)
+    with pytest.raises(InvalidInput, match="leaves out the prompt") as caught:
+        read_directory(directory, "test")
+    assert '"default_prompt_name": "query"' in caught.value.problems[0].remedy
+
+
+@pytest.mark.parametrize("has_layers", [True, False])
+def test_layers_are_mixed_if_the_network_gives_them(
+    network: Path, tmp_path: Path, has_layers: bool
+) -> None:
+    text = modules.Transformer(str(network), config_kwargs={"output_hidden_states": has_layers})
+    weights = torch.nn.Parameter(torch.tensor([0.3, 1.9]))
+    mixed = modules.WeightedLayerPooling(WIDTH, 1, 0, layer_weights=weights)
+    parts = [text, mixed, modules.Pooling(WIDTH, "mean")]
+    directory = tmp_path / "model"
+    SentenceTransformer(modules=parts, device="cpu").save(str(directory))
+    assert (read_directory(directory, "test").head.mix is not None) == has_layers
+    compare(directory, built(directory, tmp_path))
+
+
 class ReLU(torch.nn.Module):
     """Not torch's: without trust the library takes the hyperbolic tangent instead."""
 
@@ -209,7 +251,6 @@ def in_graph(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.nda
 
 
 REFUSED: dict[str, tuple[Callable[[], list[Any]], str]] = {
-    "prompt left out": (lambda: [modules.Pooling(WIDTH, "mean", include_prompt=False)], "prompt"),
     "activation": (lambda: [modules.Pooling(WIDTH), dense(8, torch.nn.Hardtanh())], "Hardtanh"),
     "own code": (lambda: [modules.Pooling(WIDTH), dense(8, ReLU())], r"Dense with \S+\.ReLU"),
     "order": (

@@ -65,7 +65,8 @@ def of_resnet(family: str) -> Any:
         **{"layer_type": "basic", "out_features": ["stage2"]},
     )
     config = getattr(transformers, f"{family}Config")(
-        **{"use_timm_backbone": False, "backbone": None, "backbone_config": backbone},
+        **{"use_timm_backbone": False, "use_pretrained_backbone": False},
+        **{"backbone": None, "backbone_config": backbone},
         **{"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "num_queries": 10},
         **{"encoder_attention_heads": 2, "decoder_attention_heads": 2},
         **{"encoder_ffn_dim": 48, "decoder_ffn_dim": 48, **NAMES},

@@ -26,7 +26,7 @@ from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.original.network import in_words_of_4, open_network
-from edgeq.pipeline.proof.prove import TOLERANCE, prove
+from edgeq.pipeline.proof.prove import TOLERANCE, prove, relative
 from edgeq.pipeline.proof.request import ProofRequest
 from edgeq.pipeline.proof.samples import decoder_samples, encoder_texts
 from tests.support import tiny_bert, tiny_decoders
@@ -197,3 +197,9 @@ def test_a_modernbert_of_transformers_5_is_read_by_transformers_4(tmp_path: Path
     ):
         with pytest.raises(InvalidInput, match="transformers 4 does not have"):
             in_words_of_4({**new, **other})
+
+
+def test_a_score_near_zero_counts_by_the_size_of_the_others() -> None:
+    wanted, found = (np.array([[score]], np.float32) for score in (1e-6, 3e-6))
+    assert relative(found, wanted) > 1
+    assert relative(found, wanted, least=2.0) == pytest.approx(1e-6, rel=1e-3)

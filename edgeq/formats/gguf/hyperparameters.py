@@ -111,6 +111,9 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
     return Hyperparameters({**metadata, **scaling}, extra, notes)
 
 
+_FOR_ONNX = "build this model for ONNX"
+
+
 def encoder_hyperparameters(directory: ModelDirectory, where: str) -> Hyperparameters:
     """Hyperparameters of a BERT that embeds sentences. Raises InvalidInput for heads that llama.cpp
     does not have.
@@ -124,8 +127,10 @@ def encoder_hyperparameters(directory: ModelDirectory, where: str) -> Hyperparam
                 f"use one of {', '.join(_POOLING)}",
                 head.pooling not in _POOLING,
             ),
+            ("a prompt left out of the pooling", _FOR_ONNX, bool(head.skipped)),
+            ("a WeightedLayerPooling module", _FOR_ONNX, head.mix is not None),
             *(
-                (f"a {type(layer).__name__} module", "build this model for ONNX", True)
+                (f"a {type(layer).__name__} module", _FOR_ONNX, True)
                 for layer in head.layers
                 if layer != Normalize()
             ),

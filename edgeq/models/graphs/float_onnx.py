@@ -255,13 +255,14 @@ def _compare(model: ModelDirectory, exported: Path, built: Path, task: Task) -> 
     before = open_session(exported, threads=default_threads())
     after = open_session(built, threads=default_threads())
     generator = np.random.default_rng(0)
-    shape = (2, min(24, model.max_tokens))
+    skipped = model.head.skipped if task.has_sentence_head else 0
+    shape = (2, min(24 + skipped, model.max_tokens))
     # Away from both ends of the vocabulary: special tokens shift positions in some models.
     vocabulary = int(model.config["vocab_size"])
     end = min(1000, vocabulary // 4)
     ids = generator.integers(end, vocabulary - end, shape, np.int64)
     mask = np.ones(shape, np.int64)
-    mask[1, shape[1] // 2 :] = 0
+    mask[1, (shape[1] + skipped) // 2 :] = 0
     feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
     feed = {value.name: feed[value.name] for value in before.get_inputs()}
     expected = before.run(None, feed)[0]

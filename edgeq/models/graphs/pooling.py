@@ -9,6 +9,7 @@ from edgeq.models.graphs.rewriting import GraphWriter
 from edgeq.models.sentence_head import Activation, Dense, LayerNorm, Pooling, SentenceHead
 from edgeq.models.weights import Weights
 
+_END = 2**31 - 1
 _OPERATORS = {"ReLU": "Relu", "LeakyReLU": "LeakyRelu", "ELU": "Elu", "SELU": "Selu"}
 
 
@@ -17,7 +18,9 @@ def add_head(graph: ir.Model, head: SentenceHead, hidden: int) -> None:
     writer = GraphWriter(graph)
     mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
     tokens = graph.graph.outputs[0]
-    parts = [_pooled(writer, pooling, tokens, mask) for pooling in head.poolings]
+    if head.skipped:
+        tokens = _behind(writer, tokens, head.skipped)
+    parts = [_pooled(writer, pooling, tokens, mask, head.skipped) for pooling in head.poolings]
     pooled = writer.append("Concat", parts, {"axis": -1}) if len(parts) > 1 else parts[0]
     for layer in head.layers:
         if isinstance(layer, Dense):
@@ -36,20 +39,34 @@ def add_head(graph: ir.Model, head: SentenceHead, hidden: int) -> None:
     graph.graph.outputs[:] = [pooled]
 
 
-def _pooled(writer: GraphWriter, pooling: Pooling, tokens: ir.Value, mask: ir.Value) -> ir.Value:
-    """One vector per text; poolings that are sums are products with a row of token weights."""
+def _behind(writer: GraphWriter, value: ir.Value, skipped: int) -> ir.Value:
+    """`value` (texts, tokens, …) without the first tokens."""
+    bounds = [_integers(writer, each) for each in (skipped, _END, 1)]
+    return writer.append("Slice", [value, *bounds])
+
+
+def _pooled(
+    writer: GraphWriter, pooling: Pooling, tokens: ir.Value, mask: ir.Value, skipped: int
+) -> ir.Value:
+    """One vector per text; poolings that are sums are products with a row of token weights.
+
+    tokens: without the first `skipped` ones, which `mask` still has.
+    """
     last, middle = _integers(writer, -1), _integers(writer, 1)
     if pooling == "cls":
         first = writer.constant("pool.first", np.array(0, np.int64))
         return writer.append("Gather", [tokens, first], {"axis": 1})
     if pooling == "max":
         least = writer.constant("pool.least", np.array(np.finfo(np.float32).min))
+        mask = _behind(writer, mask, skipped) if skipped else mask
         seen = writer.append("Cast", [mask], {"to": ir.DataType.BOOL.value})
         masked = writer.append("Where", [writer.append("Unsqueeze", [seen, last]), tokens, least])
         return writer.append("ReduceMax", [masked, middle], {"keepdims": 0})
     weights = writer.append("Cast", [mask], {"to": ir.DataType.FLOAT.value})
     if pooling in ("weightedmean", "lasttoken"):  # by a token's index among the unmasked ones
         weights = writer.append("Mul", [writer.append("CumSum", [weights, last]), weights])
+    if skipped:
+        weights = _behind(writer, weights, skipped)
     if pooling == "lasttoken":
         place = writer.append("ReduceMax", [weights, last], {"keepdims": 1})
         weights = writer.append("Equal", [weights, place])

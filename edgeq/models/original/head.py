@@ -29,15 +29,18 @@ _ACTIVATIONS: Mapping[Activation, Callable[[np.ndarray], np.ndarray]] = {
 
 def apply_head(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
     """The sentence head implemented a second time, to verify the graph."""
-    pooled = np.concatenate([_pooled(tokens, mask, each) for each in head.poolings], axis=-1)
+    parts = [_pooled(tokens, mask, each, head.skipped) for each in head.poolings]
+    pooled = np.concatenate(parts, axis=-1)
     for layer in head.layers:
         pooled = _applied(layer, pooled)
     return np.asarray(pooled[:, : head.truncate])
 
 
-def _pooled(tokens: np.ndarray, mask: np.ndarray, pooling: Pooling) -> np.ndarray:
+def _pooled(tokens: np.ndarray, mask: np.ndarray, pooling: Pooling, skipped: int) -> np.ndarray:
+    """skipped: tokens at the beginning that do not count."""
     seen = mask[..., None].astype(np.float32)
     places = np.arange(1, mask.shape[1] + 1, dtype=np.float32)[None, :, None] * seen
+    tokens, seen, places = (each[:, skipped:] for each in (tokens, seen, places))
     found: np.ndarray
     if pooling == "cls":
         found = tokens[:, 0]

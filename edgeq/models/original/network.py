@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from edgeq.core.tasks import Task
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.image_directory import ImageDirectory
+from edgeq.models.sentence_head import LayerMix
 from edgeq.models.weight_files import WEIGHTS
 from edgeq.models.weights import Weights
 
@@ -69,7 +72,33 @@ def open_network(directory: ModelDirectory | ImageDirectory, task: Task) -> Any:
         remedy = "name a model with an architecture built into transformers"
         raise InvalidInput(Problem(str(directory.path), what, remedy)) from None
     refuse_misfits(directory, task, report)
+    head = directory.head if isinstance(directory, ModelDirectory) else None
+    if head is not None and head.mix is not None and task.has_sentence_head:
+        _mix_layers(network, head.mix)
     return network.eval()
+
+
+def _mix_layers(network: Any, mix: LayerMix) -> None:
+    """Give the weighted mean of layers in place of the last one's vectors."""
+    import torch
+
+    factors = torch.from_numpy(Weights([mix.file]).read("layer_weights"))
+    network.config.output_hidden_states = True
+    forward = type(network).forward
+    signature = inspect.signature(forward)
+
+    def mixed(self: Any, *given: Any, **named: Any) -> Any:
+        taken = signature.bind_partial(self, *given, **named).arguments
+        taken |= taken.pop("kwargs", {})
+        del taken["self"]
+        answer = forward(self, **{**taken, "output_hidden_states": True, "return_dict": True})
+        layers = torch.stack(answer.hidden_states)[mix.start :]
+        answer.last_hidden_state = (factors.view(-1, 1, 1, 1) * layers).sum(0) / factors.sum()
+        return answer
+
+    # The exporter reads the names of arguments, and would go back to what is wrapped.
+    mixed.__signature__ = signature  # type: ignore[attr-defined]
+    network.forward = types.MethodType(mixed, network)
 
 
 def _require_known(directory: ModelDirectory | ImageDirectory) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -41,14 +43,23 @@ def prove(request: ProofRequest) -> ImportProof:
     return _prove_encoder(directory, request)
 
 
-def relative(found: Array, wanted: Array) -> float:
-    """The largest ‖a−b‖/‖b‖ over rows; infinity for NaN or different shapes."""
+def relative(found: Array, wanted: Array, least: float = 0.0) -> float:
+    """The largest ‖a−b‖/‖b‖ over rows; infinity for NaN or different shapes.
+
+    least: the size that a smaller row counts as.
+    """
     if found.shape != wanted.shape:
         return float("inf")
     a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (found, wanted))
-    scale = np.maximum(np.linalg.norm(b, axis=1), np.finfo(np.float32).tiny)
+    least = max(least, float(np.finfo(np.float32).tiny))
+    scale = np.maximum(np.linalg.norm(b, axis=1), least)
     worst = float((np.linalg.norm(a - b, axis=1) / scale).max(initial=0.0))
     return worst if np.isfinite(worst) else float("inf")
+
+
+def _usual(answers: Sequence[Array]) -> float:
+    """The usual size of an answer: a score near 0 is a difference of large numbers."""
+    return float(np.median([np.linalg.norm(each, axis=-1).mean() for each in answers] or [0.0]))
 
 
 def _prove_encoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
@@ -58,10 +69,12 @@ def _prove_encoder(directory: ModelDirectory, request: ProofRequest) -> ImportPr
     session = open_session(request.graph / MODEL_FILE, threads=default_threads())
     names = [value.name for value in session.get_inputs()]
     default = directory.head.default_text if task_of(request.task).has_sentence_head else ""
+    wanted = [original.answer(text) for text in request.texts]
+    least = _usual(wanted)
     lengths, worst = [], 0.0
-    for text in request.texts:
+    for text, answer in zip(request.texts, wanted, strict=True):
         feed = encoder.feeds(default + text if isinstance(text, str) else text, names)
-        difference = relative(session.run(None, feed)[0], original.answer(text))
+        difference = relative(session.run(None, feed)[0], answer, least)
         if not difference <= TOLERANCE:
             raise _refusal(directory, difference, _tokens_or_part(original, request, feed, text))
         lengths.append(feed["input_ids"].shape[1])
