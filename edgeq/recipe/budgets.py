@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.budgets import Budget
@@ -86,7 +86,7 @@ class LatencyBudget(Frozen):
 
 
 class SpeedBudget(Frozen):
-    """Tokens per second of a language model, judged by the median of the runs."""
+    """Tokens per second of a language model, judged by medians."""
 
     prompt: TokensPerSecond | None = Field(
         default=None, description="Lower bound for reading a prompt.", examples=["200 tok/s"]
@@ -94,6 +94,22 @@ class SpeedBudget(Frozen):
     generation: TokensPerSecond | None = Field(
         default=None, description="Lower bound for generating an answer.", examples=["20 tok/s"]
     )
+    sustained: TokensPerSecond | None = Field(
+        default=None,
+        description="Lower bound for the slowest fifth of `minutes` of writing without a pause, "
+        "in which a phone grows hot and slows down.",
+        examples=["15 tok/s"],
+    )
+    minutes: float = Field(
+        default=5.0, gt=0, le=30, description="How long `sustained` is measured.", examples=[5]
+    )
+
+    @model_validator(mode="after")
+    def _minutes_are_of_something(self) -> SpeedBudget:
+        if "minutes" in self.model_fields_set and self.sustained is None:
+            what = "minutes says how long a sustained speed is measured, and none is asked for"
+            raise refuse(what, "add e.g. 'sustained: 15 tok/s'")
+        return self
 
 
 class SizeBudget(Frozen):
