@@ -28,7 +28,7 @@ from edgeq.pipeline.check.subject import Observation, Subject
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from edgeq.quantize.methods import (
     ROUNDING_METHODS,
     RoundingMethod,
@@ -199,7 +199,7 @@ def test_they_are_checked_bundled_and_run(
     assert {verdict.artifact for verdict in verdicts} == set(built)
     assert all(line.status == "pass" for verdict in verdicts for line in verdict.lines)
     out = toys.parent / "toys.zip"
-    bundle_recipe(toys, "here", out, "onnx-int3-b32-largest", False, quiet, False)
+    bundle_recipe(BundleRequest(toys, out, artifact="onnx-int3-b32-largest"), quiet)
     item = built["onnx-int3-b32-largest"]
     bundled, unbundled = (edgeq.load(path).embed(["ba be bi"]) for path in (out, item.path))
     assert np.array_equal(bundled, unbundled)
@@ -393,7 +393,7 @@ def test_format_and_task_are_checked_bundled_and_reported(plain: Path, plain_bui
     assert lines["quality.cosine"].status == "pass"
     assert 0.99 < (lines["quality.cosine"].value or 0) < 1
     out = plain.parent / "plain.zip"
-    bundle_recipe(plain, "here", out, None, False, quiet, False)
+    bundle_recipe(BundleRequest(plain, out), quiet)
     bundled, unbundled = (edgeq.load(path).embed(["ba be"]) for path in (out, plain_built.path))
     assert np.array_equal(bundled, unbundled)
     report = report_of(plain, ["here"], quiet)

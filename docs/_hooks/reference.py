@@ -9,7 +9,7 @@ from edgeq.core.artifact import ARTIFACT_FILE, Artifact
 from edgeq.core.units import exact_bytes, format_bytes
 from edgeq.devices.catalogue import HERE, device_ids, load_device
 from edgeq.devices.profile import Device
-from edgeq.formats.bundle import BUNDLE_FILE, Bundle
+from edgeq.formats.bundle import BUNDLE_FILE, VERDICTS_FILE, Bundle, Verdicts
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.recipe.parts import PartsRecipe
 from edgeq.recipe.schema import Recipe
@@ -103,17 +103,19 @@ def _shown(name: str, value: object) -> str:
 
 def records() -> str:
     """The JSON that edgeq writes."""
-    artifact, bundle, verdict = (
-        model.model_json_schema(mode="serialization") for model in (Artifact, Bundle, Verdict)
+    artifact, bundle, verdicts, verdict = (
+        model.model_json_schema(mode="serialization")
+        for model in (Artifact, Bundle, Verdicts, Verdict)
     )
     known = ("Artifact", *artifact["$defs"])
     return _page(
         "JSON records",
-        f"`{ARTIFACT_FILE}` lies in every artifact and `{BUNDLE_FILE}` first in every bundle; both "
-        "end with `digest`, the SHA-256 of the record without it, so that a changed byte is "
-        "noticed. A verdict is what `edgeq check --json` prints a list of, and what a bundle "
-        "carries. Sizes are in bytes, times in seconds; nothing is rounded.",
+        f"`{ARTIFACT_FILE}` lies in every artifact, `{BUNDLE_FILE}` first in every bundle, and "
+        f"`{VERDICTS_FILE}` in every bundle that was checked; each ends with `digest`, the SHA-256 "
+        "of the record without it, so that a changed byte is noticed. A verdict is what `edgeq "
+        "check --json` prints a list of. Sizes are in bytes, times in seconds; nothing is rounded.",
         tables.objects(artifact, ARTIFACT_FILE, written=False),
         tables.objects(bundle, BUNDLE_FILE, written=False, without=known),
+        tables.objects(verdicts, VERDICTS_FILE, written=False),
         tables.objects(verdict, "verdict", written=False),
     )

@@ -20,7 +20,7 @@ from edgeq.cli.matrix import matrices
 from edgeq.cli.min_memory import limits
 from edgeq.cli.models import models
 from edgeq.cli.new import beginning
-from edgeq.cli.options import Json, OneDevice, devices_option
+from edgeq.cli.options import Json, On, complete_device, devices_option
 from edgeq.cli.pipe import guarded_output, open_closed_streams
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
@@ -33,6 +33,7 @@ from edgeq.report.terminal import print_verdict
 
 if TYPE_CHECKING:
     from edgeq.pipeline.plan.plan import Planned
+    from edgeq.pipeline.workflow import Bundled
 
 app = typer.Typer(
     cls=Commands,
@@ -160,13 +161,7 @@ def check(
         list[str] | None,
         devices_option("all devices of the recipe, measured or estimated."),
     ] = None,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            help="Where to run: ssh://user@host[:port], adb[:serial], emulate or here. "
-            "Default: as the device's profile says. Without --device, that machine is checked."
-        ),
-    ] = None,
+    on: On = None,
     artifact: Artifacts = None,
     full: Full = False,
     limit: Annotated[
@@ -205,11 +200,24 @@ def check(
     raise typer.Exit(status)
 
 
-@app.command(epilog=examples("edgeq bundle recipes/minilm.yaml --device here --out minilm.zip"))
+@app.command(
+    epilog=examples(
+        "edgeq bundle recipes/minilm.yaml --device here --out minilm.zip",
+        "edgeq bundle my-app.yaml --on ssh://pi@my-board --out my-app.zip",
+    )
+)
 def bundle(
     recipe: Recipe,
     out: Annotated[Path, typer.Option(help="The .zip to write.", show_default=False)],
-    device: OneDevice = "here",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="The device that it must pass on: an id or a file. Default: this machine, or the "
+            "one that --on reaches.",
+            autocompletion=complete_device,
+        ),
+    ] = None,
+    on: On = None,
     artifact: Annotated[
         str | None,
         typer.Option(
@@ -234,41 +242,42 @@ def bundle(
 
     By default it must pass on this machine; edgeq check checks every device of the recipe.
     """
-    from edgeq.core.units import format_bytes
-    from edgeq.pipeline.workflow import NotPassed, bundle_recipe
-    from edgeq.report.overview import print_limits
+    from edgeq.pipeline.workflow import BundleRequest, NotPassed, bundle_recipe
 
-    console = make_console()
+    request = BundleRequest(recipe, out, device, on, artifact, allow_unchecked, full, sign)
     try:
         with progress_line() as progress:
-            bundled, refusal = attempted(
-                lambda: bundle_recipe(
-                    recipe, device, out, artifact, allow_unchecked, progress, full, sign
-                )
-            )
+            bundled, refusal = attempted(lambda: bundle_recipe(request, progress))
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
             print_json({"verdicts": dumped, **problems_of(error)})
             raise typer.Exit(error.exit_code) from None
         for verdict in error.verdicts:
-            print_verdict(verdict, console)
+            print_verdict(verdict, make_console())
         raise
     if as_json:
         print_json({**bundled.summary(), **refused(refusal)})
-        end(refusal, as_json)
-        return
+    else:
+        _print_bundled(bundled, sign)
+    end(refusal, as_json)
+
+
+def _print_bundled(bundled: Bundled, key: Path | None) -> None:
+    from edgeq.core.units import format_bytes
+    from edgeq.report.overview import print_limits
+
+    console = make_console()
     if bundled.verdict is not None:
         print_verdict(bundled.verdict, console)
-    whole, model = out.stat().st_size, bundled.model_bytes
-    size = f"{format_bytes(whole)} (model {format_bytes(model)})"
+    out = bundled.path
+    size = f"{format_bytes(out.stat().st_size)} (model {format_bytes(bundled.model_bytes)})"
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {checked}, {size}", soft_wrap=True)
     if bundled.signature is not None:
-        console.print(f"{bundled.signature}: signed with {sign}", soft_wrap=True)
+        console.print(f"{bundled.signature}: signed with {key}", soft_wrap=True)
     console.print(f"chosen: {bundled.chosen_by}", soft_wrap=True)
     print_limits(bundled.limits, console)
-    end(refusal, as_json)
 
 
 @app.command(epilog=examples("edgeq devices", "edgeq devices pi5-8gb"))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 
-def _devices(incomplete: str) -> list[str]:
+def complete_device(incomplete: str) -> list[str]:
     """Device ids for a shell's completion."""
     from edgeq.devices.catalogue import HERE, device_ids
 
@@ -19,11 +19,18 @@ def devices_option(default: str) -> Any:
     return typer.Option(
         "--device",
         help=f"A device id or file, or 'here'; may be repeated. Default: {default}",
-        autocompletion=_devices,
+        autocompletion=complete_device,
     )
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 OneDevice = Annotated[
-    str, typer.Option(help="A device id or file, or 'here'.", autocompletion=_devices)
+    str, typer.Option(help="A device id or file, or 'here'.", autocompletion=complete_device)
+]
+On = Annotated[
+    str | None,
+    typer.Option(
+        help="Where to run: ssh://user@host[:port], adb[:serial], emulate or here. "
+        "Default: as the device's profile says. Without --device, that machine is checked."
+    ),
 ]

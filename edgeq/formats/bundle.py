@@ -35,6 +35,7 @@ from edgeq.formats.bundle_zip import (
 )
 
 BUNDLE_FILE = "bundle.json"
+VERDICTS_FILE = "verdicts.json"
 _NAME: TypeAdapter[str] = TypeAdapter(FileName)
 
 
@@ -71,7 +72,6 @@ class Bundle(Frozen):
     licence: str | None = Field(description="Licence of the weights (SPDX), if known.")
     licence_text: str | None = Field(description="Text of the licence, if the model included it.")
     recipe: str = Field(description="Text of the recipe.")
-    verdicts: tuple[dict[str, Any], ...] = Field(description="Its verdicts, all passed.")
     limits: tuple[LimitLine, ...] = Field(
         default=(), description="Its size and memory compared with limits of stores and device."
     )
@@ -87,6 +87,14 @@ class Bundle(Frozen):
     def contents(self) -> dict[str, FileRecord]:
         """Every file other than `bundle.json`."""
         return {**self.files, **self.extras}
+
+
+class Verdicts(Frozen):
+    """The verdicts of a bundle's artifact: `verdicts.json`."""
+
+    edgeq: Literal[1] = Field(default=1, description="The version of this record.")
+    kind: Literal["verdicts"] = Field(default="verdicts", description="What this record is.")
+    verdicts: tuple[dict[str, Any], ...] = Field(description="All of them passed.")
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -108,6 +116,18 @@ def read_bundle_directory(directory: Path) -> Bundle:
     bundle = parse_record(Bundle, unseal(record_bytes(path), str(path)), str(path))
     verify_directory(directory, bundle.contents, {BUNDLE_FILE})
     return bundle
+
+
+def read_verdicts(path: Path, bundle: Bundle) -> tuple[dict[str, Any], ...]:
+    """The verdicts in the bundle `path`, whose record is `bundle`; none if it was not checked."""
+    file = bundle.extras.get(VERDICTS_FILE)
+    if file is None:
+        return ()
+    where = f"{path}/{VERDICTS_FILE}"
+    if file.bytes > LARGEST_RECORD:
+        raise InvalidInput(Problem(where, f"has more than {LARGEST_RECORD} bytes", FETCH_AGAIN))
+    record = unseal(read_member(path, VERDICTS_FILE, file), where)
+    return parse_record(Verdicts, record, where).verdicts
 
 
 def read_member(path: Path, name: str, record: FileRecord) -> bytes:

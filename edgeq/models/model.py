@@ -168,7 +168,9 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
 
 
 def _check_heads(decoder: Decoder, where: str) -> None:
-    for name, width in (("head_dim", decoder.head_dim), ("the rotated part", decoder.rope.dim)):
+    own = decoder.whole_heads.head_dim if decoder.whole_heads else decoder.head_dim
+    widths = {decoder.head_dim: "head_dim", own: "head_dim", decoder.rope.dim: "the rotated part"}
+    for width, name in widths.items():
         if width % _HEAD_STEP:
             what = f"heads of {decoder.head_dim} columns: {name} {width} is not supported"
             remedy = f"use a model with a multiple of {_HEAD_STEP}"

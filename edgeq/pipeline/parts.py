@@ -141,13 +141,16 @@ def check_parts(
 
 
 def kept_parts(
-    path: Path, devices: Sequence[str], full: bool, progress: Progress
+    path: Path, devices: Sequence[str], full: bool, progress: Progress, on: str | None = None
 ) -> list[JudgedParts]:
-    """The whole in each file format and for each device, with verdicts as they are remembered."""
+    """The whole in each file format and for each device, with verdicts as they are remembered.
+
+    on: where everything runs, as `check_recipe` takes it.
+    """
     progress("read the recipes of the parts")
     whole = plan_whole(path, devices)
     return [
-        judge_whole(whole, format, device, full, progress, reuse=True)
+        judge_whole(whole, format, device, full, progress, on, reuse=True)
         for format, own in whole.devices.items()
         for device in own.values()
     ]
@@ -182,7 +185,7 @@ def judge_whole(
         by_name = {item.artifact.name: item for item in built}
         own = {device.id: device}
         if reuse:
-            verdicts = kept_verdicts(planned, built, own, progress, full)
+            verdicts = kept_verdicts(planned, built, own, progress, full, on)
         else:
             verdicts = verdicts_of(planned, built, own, full, progress, on)
         best = max(verdicts, key=lambda each: each.nearness)

@@ -13,7 +13,7 @@ from edgeq.core.store import Store
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
-from edgeq.devices.catalogue import Device
+from edgeq.devices.catalogue import HERE, Device
 from edgeq.formats.bundle import LimitLine
 from edgeq.formats.signature import sign, signature_of, signer
 from edgeq.pipeline.build.build import Built, Partly, build, build_possible, settled
@@ -29,6 +29,7 @@ from edgeq.pipeline.check.workflow import (
     chosen_devices,
     chosen_names,
     kept_verdicts,
+    reached,
     targets,
 )
 from edgeq.pipeline.parts import check_parts, kept_parts
@@ -132,66 +133,95 @@ def _build_parts(
     return built
 
 
-def bundle_recipe(
-    recipe: Path,
-    device: str,
-    out: Path,
-    artifact: str | None,
-    allow_unchecked: bool,
-    progress: Progress,
-    full: bool = False,
-    key: Path | None = None,
-) -> Bundled:
-    """Bundle the best artifact that passed on `device`: the one nearest to full precision.
+@dataclass(frozen=True)
+class BundleRequest:
+    """What to bundle, and where it must pass.
 
-    Verdicts of an earlier check of the same artifact, budgets and device are used; missing or
-    inconclusive ones are measured now, with `full` at length. With `key`, a private one, the bundle
-    is signed. Raises NotPassed, with the verdicts, if nothing passed; Partly, once the bundle is
-    written, if some variants are impossible.
+    device: by default this machine, or the one that `on` reaches. on: where everything runs, as
+    `check_recipe` takes it. artifact: by default the one that passes and is nearest to full
+    precision. full: measure at length. key: the private key to sign with.
     """
-    by = signer(key) if key is not None else None
+
+    recipe: Path
+    out: Path
+    device: str | None = None
+    on: str | None = None
+    artifact: str | None = None
+    allow_unchecked: bool = False
+    full: bool = False
+    key: Path | None = None
+
+
+def bundle_recipe(request: BundleRequest, progress: Progress) -> Bundled:
+    """Bundle the artifact that passes and is nearest to full precision.
+
+    Verdicts of an earlier check of the same artifact, budgets, device and place are used; missing
+    or inconclusive ones are measured now. Raises NotPassed, with the verdicts, if nothing passed;
+    Partly, once the bundle is written, if some variants are impossible.
+    """
+    by = signer(request.key) if request.key is not None else None
     if by is not None:
-        writable(signature_of(out), "--out")
+        writable(signature_of(request.out), "--out")
     progress("read the recipe")
-    writable(out, "--out", ".zip")
-    if has_parts(recipe):
-        _refuse_choice(artifact, allow_unchecked)
-        bundled = _bundle_parts(recipe, device, out, progress, full)
-        return replace(bundled, signature=sign(out, by)) if by is not None else bundled
-    planned = make_plan(recipe, weights=True)
-    chosen = chosen_devices(planned, [device])
-    (target,) = chosen.values()
-    named = [a for a in planned.plan.artifacts if targets(planned, a.format, chosen)]
-    names = [each.name for each in named]
-    if artifact is not None and artifact not in names:
-        what = f"{recipe} makes no artifact {artifact!r} for {device}"
-        raise InvalidInput(Problem("--artifact", what, suggest(artifact, names)))
-    wanted, chosen_by = ([artifact], "--artifact") if artifact else (names, "")
-    refused = [planned.impossible[name] for name in wanted if name in planned.impossible]
-    if allow_unchecked and artifact is None:
-        able = [each for each in named if each.name not in planned.impossible]
-        artifact, chosen_by = choose_unchecked(able, planned.plan.size_budget)
-        wanted = [artifact]
-    built, _ = build_possible(planned, Store(), progress, names=wanted)
-    planned, item, verdict = settled(planned, built), built[0], None
-    if not allow_unchecked:
-        verdicts = kept_verdicts(planned, built, chosen, progress, full)
-        item, verdict = _best(built, verdicts, recipe, device)
-        chosen_by = chosen_by or "passed, nearest to full precision"
-    bundled = _write(planned, item, verdict, target, out, chosen_by, progress)
+    writable(request.out, "--out", ".zip")
+    if request.on is not None and request.allow_unchecked:
+        what = "is where artifacts are measured, which --allow-unchecked leaves out"
+        raise InvalidInput(Problem("--on", what, "leave out one of the two"))
+    refused: list[Problem] = []
+    if has_parts(request.recipe):
+        _refuse_choice(request)
+        bundled = _bundle_parts(request, progress)
+    else:
+        bundled, refused = _bundle_one(request, progress)
     if by is not None:
-        bundled = replace(bundled, signature=sign(out, by))
+        bundled = replace(bundled, signature=sign(request.out, by))
     if refused:
         raise Partly(refused, bundled)
     return bundled
 
 
-def _refuse_choice(artifact: str | None, allow_unchecked: bool) -> None:
+def _bundle_one(request: BundleRequest, progress: Progress) -> tuple[Bundled, list[Problem]]:
+    """The bundle of a recipe of one model, and the problems of its impossible variants."""
+    planned = make_plan(request.recipe, weights=True)
+    chosen = _target(planned, request, progress)
+    (target,) = chosen.values()
+    artifact = request.artifact
+    named = [a for a in planned.plan.artifacts if targets(planned, a.format, chosen)]
+    names = [each.name for each in named]
+    if artifact is not None and artifact not in names:
+        what = f"{request.recipe} makes no artifact {artifact!r} for {target.id}"
+        raise InvalidInput(Problem("--artifact", what, suggest(artifact, names)))
+    wanted, chosen_by = ([artifact], "--artifact") if artifact else (names, "")
+    refused = [planned.impossible[name] for name in wanted if name in planned.impossible]
+    if request.allow_unchecked and artifact is None:
+        able = [each for each in named if each.name not in planned.impossible]
+        artifact, chosen_by = choose_unchecked(able, planned.plan.size_budget)
+        wanted = [artifact]
+    built, _ = build_possible(planned, Store(), progress, names=wanted)
+    planned, item, verdict = settled(planned, built), built[0], None
+    if not request.allow_unchecked:
+        verdicts = kept_verdicts(planned, built, chosen, progress, request.full, request.on)
+        item, verdict = _best(built, verdicts, request.recipe, target.id)
+        chosen_by = chosen_by or "passed, nearest to full precision"
+    bundled = _write(planned, item, verdict, target, request.out, chosen_by, progress)
+    return bundled, refused
+
+
+def _target(planned: Planned, request: BundleRequest, progress: Progress) -> dict[str, Device]:
+    """The device to bundle for, by its id."""
+    if request.on is None or request.device is not None:
+        return chosen_devices(planned, [request.device or HERE])
+    return reached(planned, request.on, progress)
+
+
+def _refuse_choice(request: BundleRequest) -> None:
     """Raise InvalidInput for an option that a bundle of parts does not have."""
-    for option, given in (("--artifact", artifact), ("--allow-unchecked", allow_unchecked)):
-        if given:
-            what = "is for a recipe of one model; of parts, the best of each ships if it passes"
-            raise InvalidInput(Problem(option, what, "leave it out"))
+    given = {"--artifact": request.artifact, "--allow-unchecked": request.allow_unchecked}
+    for option in (name for name, value in given.items() if value):
+        what = "is for a recipe of one model; of parts, the best of each ships if it passes"
+        raise InvalidInput(Problem(option, what, "leave it out"))
+    if request.on is not None and request.device is None:
+        raise InvalidInput(Problem("--on", f"{request.recipe} has parts", "add --device"))
 
 
 def _best(
@@ -242,11 +272,10 @@ def _licence_text(planned: Planned) -> str | None:
     return file.read_text(encoding="utf-8", errors="replace") if file is not None else None
 
 
-def _bundle_parts(
-    recipe: Path, device: str, out: Path, progress: Progress, full: bool = False
-) -> Bundled:
+def _bundle_parts(request: BundleRequest, progress: Progress) -> Bundled:
     """Bundle the parts' best artifacts. Raises NotPassed, with the verdict, if they failed."""
-    wholes = kept_parts(recipe, [device], full, progress)
+    recipe, device = request.recipe, request.device or HERE
+    wholes = kept_parts(recipe, [device], request.full, progress, request.on)
     whole = max(wholes, key=lambda each: each.verdict.nearness)
     artifact, verdict = whole.built.artifact, whole.verdict
     if verdict.exit_status != EXIT_PASS:
@@ -262,7 +291,7 @@ def _bundle_parts(
     limits = sized(artifact, whole.device, verdict, None)
     write_bundle(
         whole.built.path,
-        out,
+        request.out,
         recipe_text=recipe.read_text(encoding="utf-8"),
         verdicts=[verdict.model_dump(mode="json")],
         licence=artifact.model.licence,
@@ -274,7 +303,7 @@ def _bundle_parts(
     chosen = "; ".join(
         f"{name}: {built.artifact.name}" for name, (_, built, _) in whole.parts.items()
     )
-    return Bundled(out, artifact.name, f"passed, {chosen}", artifact.bytes, verdict, limits)
+    return Bundled(request.out, artifact.name, f"passed, {chosen}", artifact.bytes, verdict, limits)
 
 
 def _documents(

@@ -24,7 +24,7 @@ from edgeq.core.artifact import (
     unseal,
 )
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle
+from edgeq.formats.bundle import BUNDLE_FILE, VERDICTS_FILE, extract, read_bundle, read_verdicts
 from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
 from tests.support.properties import examples
@@ -100,7 +100,8 @@ def test_it_holds_the_record_first_then_the_files_and_nothing_else(
     bundle: Path, artifact: Path
 ) -> None:
     with zipfile.ZipFile(bundle) as archive:
-        assert archive.namelist() == [BUNDLE_FILE, MODEL_FILE, DATA_FILE, TOKENIZER_FILE]
+        names = [BUNDLE_FILE, MODEL_FILE, DATA_FILE, TOKENIZER_FILE, VERDICTS_FILE]
+        assert archive.namelist() == names
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
         assert archive.testzip() is None
     ranges = data_ranges(bundle)
@@ -115,13 +116,14 @@ def test_it_holds_the_record_first_then_the_files_and_nothing_else(
 def test_the_record_tells_what_is_inside(bundle: Path, artifact: Path, tmp_path: Path) -> None:
     record = read_bundle(bundle)
     assert record.checked
-    assert record.verdicts == (VERDICT,)
+    assert read_verdicts(bundle, record) == (VERDICT,)
     assert record.licence == "Apache-2.0"
     assert record.recipe == "edgeq: 1\n"
     assert record.artifact.dimension == samples.DIMENSION
     assert set(record.files) == {MODEL_FILE, DATA_FILE, TOKENIZER_FILE}
     unchecked = bundled(artifact, tmp_path / "a.zip", verdicts=[], unchecked=True)
     assert not read_bundle(unchecked).checked
+    assert read_verdicts(unchecked, read_bundle(unchecked)) == ()
 
 
 @examples(150)
@@ -188,7 +190,7 @@ def test_an_entry_the_record_does_not_name_is_refused(bundle: Path, tmp_path: Pa
 
 def test_a_missing_entry_is_refused(bundle: Path, tmp_path: Path) -> None:
     path = forge(tmp_path / "forged.zip", entries(bundle)[:-1])
-    with pytest.raises(InvalidInput, match=rf"{TOKENIZER_FILE}: is missing"):
+    with pytest.raises(InvalidInput, match=rf"{VERDICTS_FILE}: is missing"):
         edgeq.load(path)
 
 

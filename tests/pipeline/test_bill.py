@@ -12,7 +12,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from edgeq.core.canonical import sha256_of_file
-from edgeq.formats.bundle import read_bundle
+from edgeq.formats.bundle import read_bundle, read_verdicts
 from edgeq.pipeline.bundle.bill import bill_of, write_bill
 from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
@@ -52,7 +52,7 @@ def test_the_bill_is_valid_and_complete(bundle: Path, tmp_path: Path) -> None:
     assert model["pedigree"]["ancestors"][0]["name"] == record.artifact.model.source
     card = model["modelCard"]
     metrics = {each["type"]: each for each in card["quantitativeAnalysis"]["performanceMetrics"]}
-    (line,) = (x for x in record.verdicts[0]["lines"] if x["budget"] == "memory.peak")
+    (line,) = (x for x in read_verdicts(bundle, record)[0]["lines"] if x["budget"] == "memory.peak")
     assert metrics["memory.peak"]["value"].startswith(str(line["value"]))
     assert line["how"] in metrics["memory.peak"]["slice"]
     named = {each["name"] for each in model["properties"]}
@@ -71,7 +71,9 @@ def test_equal_bundles_have_equal_bills(bundle: Path, tmp_path: Path) -> None:
 
 def test_a_licence_outside_spdx_is_named(bundle: Path) -> None:
     record = read_bundle(bundle).model_copy(update={"licence": "our own"})
-    assert bill_of(record)["metadata"]["component"]["licenses"][0]["license"]["name"] == "our own"
+    assert (
+        bill_of(record, [])["metadata"]["component"]["licenses"][0]["license"]["name"] == "our own"
+    )
 
 
 def test_files_that_edgeq_adds_have_its_own_licence(bundle: Path) -> None:
@@ -79,6 +81,6 @@ def test_files_that_edgeq_adds_have_its_own_licence(bundle: Path) -> None:
     (name, *_) = record.files
     extra = {"EdgeqModel.swift": record.files[name]}
     changed = record.model_copy(update={"extras": extra, "licence": "cc-by-4.0"})
-    found = {each["name"]: each.get("licenses") for each in bill_of(changed)["components"]}
+    found = {each["name"]: each.get("licenses") for each in bill_of(changed, [])["components"]}
     assert found["EdgeqModel.swift"] == [{"license": {"id": "Apache-2.0"}}]
     assert found[name] == [{"license": {"id": "CC-BY-4.0"}}]

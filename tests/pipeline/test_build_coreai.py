@@ -15,7 +15,7 @@ from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from tests.support.tiny_bert import write_recipe
 
 RECIPE = """\
@@ -89,7 +89,12 @@ def test_quality_is_emulated_and_times_are_not_run(recipe: Path, built: dict[str
 
 def test_a_bundle_holds_the_model_and_runs(recipe: Path, built: dict[str, Built]) -> None:
     out = recipe.parent / "coreai.zip"
-    bundle_recipe(recipe, "iphone-15-pro-ios27", out, "coreai-int8", True, quiet, False)
+    bundle_recipe(
+        BundleRequest(
+            recipe, out, device="iphone-15-pro-ios27", artifact="coreai-int8", allow_unchecked=True
+        ),
+        quiet,
+    )
     bundled, unbundled = (
         edgeq.load(path).embed(TEXTS) for path in (out, built["coreai-int8"].path)
     )

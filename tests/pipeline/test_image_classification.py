@@ -23,7 +23,7 @@ from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from edgeq.report.explain.measured import facts_of
 from edgeq.report.explain.piece import write
 from edgeq.report.page.gather import report_of
@@ -137,7 +137,9 @@ def test_a_verdict_counts_labels(shapes: Shapes) -> None:
 
 def test_the_bundle_says_how_images_become_inputs(shapes: Shapes) -> None:
     out = shapes.folder / "shapes.zip"
-    bundle_recipe(shapes.recipe, "here", out, "onnx-int8-static", True, quiet)
+    bundle_recipe(
+        BundleRequest(shapes.recipe, out, artifact="onnx-int8-static", allow_unchecked=True), quiet
+    )
     (bundled, unbundled) = (
         edgeq.load(path).classify(images()[:9]) for path in (out, shapes.built["int8-static"].path)
     )

@@ -26,7 +26,7 @@ from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from edgeq.report.page.gather import report_of
 from edgeq.report.page.render import render
 from tests.support.scenes import LABELS, save_detector, save_scenes, scene, suppressed
@@ -157,7 +157,9 @@ def test_a_verdict_compares_boxes(scenes: Scenes) -> None:
 
 def test_the_bundle_says_how_outputs_become_boxes(scenes: Scenes) -> None:
     out = scenes.folder / "scenes.zip"
-    bundle_recipe(scenes.recipe, "here", out, "onnx-float32", True, quiet)
+    bundle_recipe(
+        BundleRequest(scenes.recipe, out, artifact="onnx-float32", allow_unchecked=True), quiet
+    )
     images = [scene(seed)[0] for seed in SEEDS[:4]]
     assert edgeq.load(out).detect(images) == edgeq.load(scenes.built["float32"].path).detect(images)
     with zipfile.ZipFile(out) as archive:

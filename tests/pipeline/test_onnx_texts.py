@@ -35,7 +35,7 @@ from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.interface import _require_head
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from tests.support.tiny_bert import LONGEST, config, save_bert, sentence, write_head, write_recipe
 
 LABELS = ("praise", "complaint", "question")
@@ -140,7 +140,9 @@ def test_a_verdict_compares_with_the_file(mood: Mood) -> None:
 
 def test_the_bundle_has_tokenizer_and_labels(mood: Mood) -> None:
     out = mood.recipe.parent / "mood.zip"
-    bundle_recipe(mood.recipe, "here", out, "onnx-int8-dynamic", True, quiet)
+    bundle_recipe(
+        BundleRequest(mood.recipe, out, artifact="onnx-int8-dynamic", allow_unchecked=True), quiet
+    )
     assert probabilities(out, TEXTS[-2:]) == pytest.approx(
         probabilities(mood.built["int8-dynamic"], TEXTS[-2:])
     )

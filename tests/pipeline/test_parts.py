@@ -25,7 +25,7 @@ from edgeq.pipeline.check import check as check_module
 from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.parts import assemble
-from edgeq.pipeline.workflow import Bundled, build_recipe, bundle_recipe, check
+from edgeq.pipeline.workflow import Bundled, BundleRequest, build_recipe, bundle_recipe, check
 from edgeq.recipe.parts import load_parts
 from edgeq.report.explain.measured import facts_of
 from edgeq.report.explain.piece import write
@@ -94,7 +94,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         # Emulated CPUs take a minute, and tests of their own.
         patch.setattr(workflow, "_comparison", lambda *_: contextlib.nullcontext())
         out = folder / "pair.zip"
-        yield Pair(recipe, bundle_recipe(recipe, "here", out, None, False, quiet))
+        yield Pair(recipe, bundle_recipe(BundleRequest(recipe, out), quiet))
 
 
 def test_the_verdict_is_one_of_all(pair: Pair) -> None:
@@ -170,7 +170,9 @@ def test_commands_for_one_model_name_the_parts(pair: Pair) -> None:
     assert isinstance(result.exception, InvalidInput)
     assert "eye.yaml" in str(result.exception)
     with pytest.raises(InvalidInput, match="leave it out"):
-        bundle_recipe(pair.recipe, "here", pair.folder / "b.zip", "onnx-int8", False, quiet)
+        bundle_recipe(
+            BundleRequest(pair.recipe, pair.folder / "b.zip", artifact="onnx-int8"), quiet
+        )
 
 
 def test_a_report_shows_the_whole_and_measures_nothing_again(

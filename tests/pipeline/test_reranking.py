@@ -28,7 +28,7 @@ from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.run import Reranked, run_texts
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from tests.support.tiny_bert import config, save_bert, sentence, write_recipe
 
 RECIPE = """\
@@ -146,7 +146,9 @@ def test_a_verdict_counts_pairs_in_order(judge: Judge) -> None:
 
 def test_the_bundle_says_how_a_pair_is_read(judge: Judge) -> None:
     out = judge.recipe.parent / "judge.zip"
-    bundle_recipe(judge.recipe, "here", out, "onnx-int8-dynamic", True, quiet)
+    bundle_recipe(
+        BundleRequest(judge.recipe, out, artifact="onnx-int8-dynamic", allow_unchecked=True), quiet
+    )
     query, texts = QUERIES[0], [text for _, text in PAIRS[:6]]
     (bundled, unbundled) = (
         edgeq.load(path).rank(query, texts) for path in (out, judge.built["int8-dynamic"].path)

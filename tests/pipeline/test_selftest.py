@@ -19,7 +19,7 @@ from edgeq.core.artifact import Artifact, ModelRecord, TextSettings
 from edgeq.formats.selftest import listed
 from edgeq.pipeline.bundle.readme import _texts
 from edgeq.pipeline.bundle.selftest import Facts
-from edgeq.pipeline.workflow import bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, bundle_recipe
 from tests.conftest import Project
 from tests.support import onnx_models
 
@@ -36,7 +36,7 @@ def unpacked(recipe: Path, store: Path, to: Path, monkeypatch: pytest.MonkeyPatc
     """The files of an unchecked bundle of a recipe."""
     monkeypatch.setenv("EDGEQ_STORE", str(store))
     out = to / "bundle.zip"
-    bundle_recipe(recipe, "here", out, None, True, lambda step: None)
+    bundle_recipe(BundleRequest(recipe, out, allow_unchecked=True), lambda step: None)
     with zipfile.ZipFile(out) as archive:
         archive.extractall(to / "bundle")
     return to / "bundle"

@@ -27,7 +27,7 @@ from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.run import run_texts
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from edgeq.recipe.data_sets import content_sha256
 from edgeq.report.page.gather import report_of
 from edgeq.report.page.render import render
@@ -142,7 +142,9 @@ def test_a_verdict_counts_words(tones: Tones) -> None:
 
 def test_the_bundle_says_how_recordings_become_texts(tones: Tones) -> None:
     out = tones.folder / "tones.zip"
-    bundle_recipe(tones.recipe, "here", out, "onnx-float32", True, quiet)
+    bundle_recipe(
+        BundleRequest(tones.recipe, out, artifact="onnx-float32", allow_unchecked=True), quiet
+    )
     given = [(spoken(sentence(seed), seed), RATE) for seed in SEEDS[:5]]
     own = edgeq.load(tones.built["float32"].path)
     assert edgeq.load(out).transcribe(given) == own.transcribe(given)

@@ -29,7 +29,7 @@ from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.run import Labelled, run_texts
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from edgeq.report.answers import print_labels
 from edgeq.report.console import Console
 from edgeq.report.explain.measured import facts_of
@@ -158,7 +158,9 @@ def test_a_verdict_counts_labels(mood: Mood) -> None:
 
 def test_the_bundle_gives_the_same_labels(mood: Mood) -> None:
     out = mood.recipe.parent / "mood.zip"
-    bundle_recipe(mood.recipe, "here", out, "onnx-int8-dynamic", True, quiet)
+    bundle_recipe(
+        BundleRequest(mood.recipe, out, artifact="onnx-int8-dynamic", allow_unchecked=True), quiet
+    )
     (bundled, unbundled) = (
         edgeq.load(path).classify(TEXTS[:9]) for path in (out, mood.built["int8-dynamic"].path)
     )

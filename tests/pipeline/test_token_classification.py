@@ -29,7 +29,7 @@ from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.run import Tagged, run_texts
-from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.pipeline.workflow import BundleRequest, build_recipe, bundle_recipe
 from edgeq.report.answers import print_tags
 from edgeq.report.console import Console
 from tests.support.tiny_bert import LONGEST, config, save_bert, sentence, write_recipe
@@ -167,7 +167,9 @@ def test_a_verdict_counts_tokens_and_parts(names: Names) -> None:
 
 def test_the_bundle_says_how_tokens_become_parts(names: Names) -> None:
     out = names.recipe.parent / "names.zip"
-    bundle_recipe(names.recipe, "here", out, "onnx-int8-dynamic", True, quiet)
+    bundle_recipe(
+        BundleRequest(names.recipe, out, artifact="onnx-int8-dynamic", allow_unchecked=True), quiet
+    )
     assert own_parts(out, TEXTS[:5]) == own_parts(names.built["int8-dynamic"], TEXTS[:5])
     with zipfile.ZipFile(out) as archive:
         readme = archive.read("README.md").decode()

@@ -63,7 +63,8 @@ PLACES = (
     "report/test_page.py",
     "report/test_progress.py",
 )
-# Over ten seconds each, next to a shorter test of the same idea: `nox -s slow` alone runs them.
+# Over ten seconds each, tests or whole files, next to a shorter test of the same idea: only
+# `nox -s slow` runs them.
 RARE = (
     "cli/test_commands.py::test_compare_shows_the_neighbours_that_change",
     "formats/coreml/test_write.py::test_minilm_is_as_good_and_as_small_as_its_number_format_allows",
@@ -76,7 +77,10 @@ RARE = (
     "pipeline/test_allocate.py::test_quality_is_kept_by_the_smallest_file",
     "pipeline/test_allocate.py::test_rounding_never_sees_the_evaluation_data",
     "pipeline/test_build.py::test_a_killed_build_is_resumed_to_the_same_bytes",
+    "pipeline/test_build_awq.py",
     "pipeline/test_build_coreml.py::test_codes_of_activations_are_those_of_the_onnx_artifact",
+    "pipeline/test_build_learned.py",
+    "pipeline/test_build_recover.py",
     "pipeline/test_onnx_texts.py::test_a_dimension_keeps_the_first_values",
     "pipeline/test_onnx_texts.py::test_core_ml_gives_the_answers_of_the_file",
     "pipeline/test_questions.py::test_a_verdict_counts_right_answers",
@@ -120,5 +124,6 @@ def mark_slow(items: Iterable[pytest.Item]) -> None:
         is_listed = bool(slow & lies_in) and not fast & lies_in
         if is_listed or BUILDS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-        if f"{item.path.relative_to(TESTS).as_posix()}::{item.name.partition('[')[0]}" in RARE:
+        file = item.path.relative_to(TESTS).as_posix()
+        if {file, f"{file}::{item.name.partition('[')[0]}"} & {*RARE}:
             item.add_marker(pytest.mark.rare)

@@ -104,10 +104,11 @@ def _cut(t: Translator, node: ir.Node, values: dict[str, Any], spatial: int) -> 
     """What is cut before and after each axis of the full result; negative for what is added."""
     extra = _ints(node, "output_padding", [0] * spatial)
     automatic = str(node.attributes.get_string("auto_pad", "NOTSET"))
-    sizes = [int(size) for size in t.shape(values["x"])[2:]]
     steps = values["strides"]
     wanted = node.attributes.get_ints("output_shape", None)
-    if automatic.startswith("SAME") and not wanted:
+    is_same = automatic.startswith("SAME")
+    sizes = [int(size) for size in t.shape(values["x"])[2:]] if wanted or is_same else []
+    if is_same and not wanted:
         wanted = [size * step for size, step in zip(sizes, steps, strict=True)]
     pads = [0] * 2 * spatial if automatic == "VALID" else _ints(node, "pads", [0] * 2 * spatial)
     found = []

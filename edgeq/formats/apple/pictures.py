@@ -16,12 +16,21 @@ from edgeq.models.onnx_session import open_graph
 from edgeq.quantize.number_formats import Floats
 
 _OPSET = 19
+_TRIED = (10, 14)  # for a size that is not known
+_CENTRES = {
+    "UNALIGN_CORNERS": {"align_corners": False, "half_pixel_centers": True},
+    "STRICT_ALIGN_CORNERS": {"align_corners": True, "half_pixel_centers": False},
+    "DEFAULT": {"align_corners": False, "half_pixel_centers": False},
+}
+"""The settings of `upsample_bilinear` by the sampling mode of `resize_bilinear`."""
 
 
 @handles("Resize")
 def _resize(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     """The operator itself for common cases; else values are chosen, or mixed by a matrix."""
     shape = t.shape(args[0])
+    if not all(isinstance(size, int | np.integer) for size in shape):
+        return _by_factors(t, node, args)
     matrices = _matrices(t, node, args, [int(size) for size in shape])
     result, name = args[0], str(node.name)
     if len(shape) == 4 and not matrices.keys() - {2, 3}:
@@ -39,6 +48,31 @@ def _resize(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     for axis, matrix in matrices.items():
         result = _along(t, f"{name}.{axis}", result, axis, matrix)
     return result
+
+
+def _by_factors(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """An image of any size, of which two are tried."""
+    shape, x, name = t.shape(args[0]), args[0], str(node.name)
+    pairs = []
+    for tried in _TRIED:
+        known = [size if isinstance(size, int | np.integer) else tried for size in shape]
+        matrices = _matrices(t, node, args, [int(size) for size in known])
+        if len(shape) != 4 or matrices.keys() != {2, 3}:
+            raise ValueError("it resizes other axes of an image of any size")
+        pairs.append((matrices[2], matrices[3]))
+    factors = {(_repeats(rows), _repeats(columns)) for rows, columns in pairs}
+    names = ("scale_factor_height", "scale_factor_width")
+    if len(factors) == 1 and all(min(factors)):
+        return t.emit(
+            "upsample_nearest_neighbor", name, x=x, **dict(zip(names, *factors, strict=True))
+        )
+    for mode, how in _CENTRES.items():
+        if all(_is_bilinear(matrix, mode) for pair in pairs for matrix in pair):
+            sides = [float(len(matrix) / matrix.shape[1]) for matrix in pairs[0]]
+            return t.emit(
+                "upsample_bilinear", name, x=x, **dict(zip(names, sides, strict=True)), **how
+            )
+    raise ValueError("a size depends on the input: build for one shape")
 
 
 def _matrices(

@@ -219,6 +219,8 @@ class ProgramWriter:
             require_rows_apart(kind, values)
         try:
             made = LOWERED[kind](self._authoring, **prepared)
+        except OverflowError as error:  # what stands for a size that is not known
+            raise ValueError("a size depends on the input: build for one shape") from error
         except RuntimeError as error:
             raise ValueError(str(error).splitlines()[0]) from error
         if isinstance(made, list | tuple):

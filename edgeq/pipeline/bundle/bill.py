@@ -7,14 +7,14 @@ independent of when or where they are written.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.files import write_text
-from edgeq.formats.bundle import Bundle, read_bundle
+from edgeq.formats.bundle import Bundle, read_bundle, read_verdicts
 
 _MODEL = "model"
 _OWN_LICENCE = "Apache-2.0"  # of the files that edgeq adds to a model's
@@ -26,14 +26,15 @@ def write_bill(bundle: Path, out: Path) -> dict[str, Any]:
     Raises InvalidInput for a bundle that changed; Missing without the extra `bom`.
     """
     _library()
-    bill = bill_of(read_bundle(bundle))
+    record = read_bundle(bundle)
+    bill = bill_of(record, read_verdicts(bundle, record))
     _validate(bill, bundle)
     write_text(out, canonical.to_json(bill))
     return bill
 
 
-def bill_of(bundle: Bundle) -> dict[str, Any]:
-    """The bill as JSON values."""
+def bill_of(bundle: Bundle, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The bill as JSON values. verdicts: see `read_verdicts` of `edgeq.formats.bundle`."""
     serial = uuid.uuid5(uuid.NAMESPACE_URL, canonical.sha256_of(bundle.model_dump(mode="json")))
     files = [
         _file(name, record.sha256, _OWN_LICENCE if name in bundle.extras else bundle.licence)
@@ -45,13 +46,16 @@ def bill_of(bundle: Bundle) -> dict[str, Any]:
         "specVersion": "1.6",
         "serialNumber": f"urn:uuid:{serial}",
         "version": 1,
-        "metadata": {"component": _model(bundle), "tools": {"components": _tools(bundle)}},
+        "metadata": {
+            "component": _model(bundle, verdicts),
+            "tools": {"components": _tools(bundle)},
+        },
         "components": [*files, *data],
         "dependencies": [{"ref": _MODEL, "dependsOn": [each["bom-ref"] for each in files]}],
     }
 
 
-def _model(bundle: Bundle) -> dict[str, Any]:
+def _model(bundle: Bundle, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     artifact, source = bundle.artifact, bundle.artifact.model
     ancestor = {
         "type": "machine-learning-model",
@@ -79,7 +83,7 @@ def _model(bundle: Bundle) -> dict[str, Any]:
                 "inputs": [{"format": _format(each)} for each in artifact.inputs],
                 "outputs": [{"format": _format(each)} for each in artifact.outputs],
             },
-            "quantitativeAnalysis": {"performanceMetrics": [*_metrics(bundle)]},
+            "quantitativeAnalysis": {"performanceMetrics": [*_metrics(verdicts)]},
         },
         "properties": [{"name": name, "value": value} for name, value in sorted(facts.items())],
     }
@@ -89,9 +93,9 @@ def _format(value: Any) -> str:
     return f"{value.name}: {value.dtype} ({', '.join(map(str, value.shape))})"
 
 
-def _metrics(bundle: Bundle) -> Iterator[dict[str, Any]]:
+def _metrics(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """The figures of the verdicts, with the device and how each is known."""
-    for verdict in bundle.verdicts:
+    for verdict in verdicts:
         for line in verdict.get("lines", []):
             if line.get("value") is None:
                 continue

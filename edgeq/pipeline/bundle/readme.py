@@ -132,7 +132,7 @@ def _files(artifact: Artifact) -> Iterator[str]:
             f"- `{TOKENIZER_FILE}`: for the `tokenizers` library (Rust, with bindings). It cuts "
             "texts where the check did, and pads none."
         )
-    lines.append("- `bundle.json`: every setting, hash and verdict, for programs.")
+    lines.append("- `bundle.json`: every setting and hash, for programs.")
     yield "\n".join(lines)
     yield "All files can be mapped into memory as they are; none is compressed."
 

@@ -11,7 +11,7 @@ from typing import Any
 from edgeq.core.artifact import Artifact, FileRecord, read_artifact, seal
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
-from edgeq.formats.bundle import BUNDLE_FILE, Bundle, LimitLine
+from edgeq.formats.bundle import BUNDLE_FILE, VERDICTS_FILE, Bundle, LimitLine, Verdicts
 from edgeq.formats.bundle_zip import LARGEST, Content, write_archive
 from edgeq.formats.registry import file_format
 
@@ -48,6 +48,8 @@ def write_bundle(
     _require_sizes(artifact_dir, artifact)
     format = file_format(artifact.format)
     extras = {**format.extras(artifact_dir, artifact, tuple(documents)), **documents}
+    if verdicts:
+        extras[VERDICTS_FILE] = seal(Verdicts(verdicts=tuple(verdicts)).model_dump(mode="json"))
     bundle = Bundle(
         checked=not unchecked,
         artifact=artifact,
@@ -56,7 +58,6 @@ def write_bundle(
         licence=licence,
         licence_text=licence_text,
         recipe=recipe_text,
-        verdicts=tuple(verdicts),
         limits=tuple(limits),
     )
     contents: dict[str, Content] = {name: artifact_dir / name for name in artifact.files}

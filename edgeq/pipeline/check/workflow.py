@@ -47,27 +47,15 @@ def check_recipe(
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
     if on is not None and not devices:
-        with place_for(on, progress=progress) as place:
-            machine = place.device()
-            _require_format(planned, machine, on)
-            own = {machine.id: machine}
-            built, refused = _built(planned, names, progress)
-            planned = settled(planned, built)
-            verdicts = _check(planned, built, own, full, place, progress, limit)
+        chosen = reached(planned, on, progress)
     else:
         chosen = chosen_devices(planned, devices)
-        built, refused = _built(planned, names, progress)
-        planned = settled(planned, built)
-        verdicts = verdicts_of(planned, built, chosen, full, progress, on, limit)
+    built, refused = build_possible(planned, Store(), progress, names=chosen_names(planned, names))
+    planned = settled(planned, built)
+    verdicts = verdicts_of(planned, built, chosen, full, progress, on, limit)
     if refused:
         raise Partly(refused, verdicts)
     return verdicts
-
-
-def _built(
-    planned: Planned, names: Sequence[str], progress: Progress
-) -> tuple[list[Built], list[Problem]]:
-    return build_possible(planned, Store(), progress, names=chosen_names(planned, names))
 
 
 def verdicts_of(
@@ -93,13 +81,14 @@ def kept_verdicts(
     devices: dict[str, Device],
     progress: Progress,
     full: bool = False,
+    on: str | None = None,
 ) -> list[Verdict]:
     """Return remembered verdicts if there are any, new ones otherwise; ordered as in `verdicts_of`.
 
     Inconclusive ones are measured again, and with `full` those that were not measured at length.
     """
     found: list[Verdict] = []
-    for address, own in by_place(devices, None).items():
+    for address, own in by_place(devices, on).items():
         with opened(address, own, progress) as place:
             missing = []
             for item in built:
@@ -137,6 +126,17 @@ def chosen_devices(planned: Planned, names: Sequence[str]) -> dict[str, Device]:
         _require_format(planned, device, name)
         devices[device.id] = device
     return devices
+
+
+def reached(planned: Planned, on: str, progress: Progress) -> dict[str, Device]:
+    """The machine at an address of `check_recipe`, by its id.
+
+    Raises InvalidInput if it runs none of the recipe's formats.
+    """
+    with place_for(on, progress=progress) as place:
+        machine = place.device()
+    _require_format(planned, machine, on)
+    return {machine.id: machine}
 
 
 def targets(planned: Planned, format: Format, devices: dict[str, Device]) -> list[Device]:

@@ -19,7 +19,7 @@ from edgeq.devices.profile import AppLimit, Entitlement
 from edgeq.estimate.contents import Contents, contents_of_artifact
 from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
-from edgeq.formats.bundle import read_bundle
+from edgeq.formats.bundle import read_bundle, read_verdicts
 from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.pipeline.build.build import build, settled
 from edgeq.pipeline.check.expected import expected
@@ -149,7 +149,7 @@ def _frontier(planned: Planned, devices: Mapping[str, Device]) -> Frontier | Non
 
 def _of_bundle(path: Path) -> Report:
     bundle = read_bundle(path)
-    verdicts, step = thinned(tuple(map(Verdict.model_validate, bundle.verdicts)))
+    verdicts, step = thinned(tuple(map(Verdict.model_validate, read_verdicts(path, bundle))))
     artifact = bundle.artifact
     profiles = {verdict.device: _profile(verdict.device) for verdict in verdicts}
     contents = contents_of_artifact(artifact)

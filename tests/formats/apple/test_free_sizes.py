@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.errors import InvalidInput
 from edgeq.formats.coreai.runtime import Runtime
 from edgeq.formats.coreai.write import export_graph_coreai
 from edgeq.formats.coreml.executor import load
@@ -78,3 +80,59 @@ def test_answers_of_every_length_are_those_of_onnxruntime(tmp_path: Path) -> Non
         (wanted,) = session.run(None, {"ids": ids})
         for run in programs:
             np.testing.assert_allclose(run({"ids": ids.astype(np.int32)})["y"], wanted, rtol=1e-6)
+
+
+def resized(mode: str, how: str, *scales: float) -> dict[str, Any]:
+    """A Resize by factors."""
+    constants = {"scales": np.array([1, 1, *scales], np.float32)}
+    attributes = {"mode": mode, "coordinate_transformation_mode": how}
+    if mode == "nearest":
+        attributes["nearest_mode"] = "floor"
+    return {"kind": "Resize", "more": ["", "scales"], "constants": constants, "given": attributes}
+
+
+WINDOW: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2]}
+FILTER = np.random.default_rng(0).normal(size=(2, 4, 2, 2)).astype(np.float32)
+OF_IMAGES: dict[str, dict[str, Any]] = {
+    "nearest": resized("nearest", "asymmetric", 2, 3),
+    "bilinear": {**resized("linear", "half_pixel", 2, 2), "refused": "Core AI has no operator"},
+    "aligned": {**resized("linear", "align_corners", 2, 2), "refused": "Core AI has no operator"},
+    "asymmetric": {**resized("linear", "asymmetric", 2, 4), "refused": "Core AI has no operator"},
+    "spread": {
+        "kind": "ConvTranspose", "more": ["w"], "constants": {"w": FILTER},
+        "given": {"strides": [2, 2]},
+    },
+    "largest": {"kind": "MaxPool", "given": {**WINDOW, "pads": [1, 1, 1, 1]}},
+    "mean": {"kind": "AveragePool", "given": WINDOW},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_images_of_every_size_become_what_onnxruntime_makes_of_them(
+    tmp_path: Path, name: str
+) -> None:
+    case = OF_IMAGES[name]
+    stored = [numpy_helper.from_array(a, n) for n, a in case.get("constants", {}).items()]
+    node = helper.make_node(case["kind"], ["x", *case.get("more", [])], ["y"], **case["given"])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, "h", "w"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "one", [x], [y], stored)
+    opsets = [helper.make_opsetid("", 20)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnx.save(model, tmp_path / MODEL_FILE)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    shapes = {"x": [(1, 2, 6, 8), (1, 2, 11, 7)]}
+    package, asset = tmp_path / "a.mlpackage", tmp_path / "a.aimodel"
+    export_graph_coreml(tmp_path, package, {}, shapes=shapes, compute="float32")
+    programs: list[Any] = [load(package).predict]
+    if "refused" in case:
+        with pytest.raises(InvalidInput, match=case["refused"]):
+            export_graph_coreai(tmp_path, asset, {}, shapes=shapes)
+    else:
+        export_graph_coreai(tmp_path, asset, {}, shapes=shapes, compute="float32")
+        programs.append(Runtime(asset).run)
+    for shape in shapes["x"]:
+        image = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+        (wanted,) = session.run(None, {"x": image})
+        for run in programs:
+            np.testing.assert_allclose(run({"x": image})["y"], wanted, rtol=1e-5, atol=1e-5)

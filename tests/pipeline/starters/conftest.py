@@ -26,14 +26,14 @@ def bundle(tiny_store: Path) -> Bundler:
     def make(
         folder: Path, source: str, task: str, how: str = "int8-dynamic", format: str = "onnx"
     ) -> Path:
-        from edgeq.pipeline.workflow import bundle_recipe
+        from edgeq.pipeline.workflow import BundleRequest, bundle_recipe
 
         recipe, out = folder / f"{task}.yaml", folder / f"{task}.zip"
         text = RECIPE.format(source=source, task=task, how=how, format=format)
         recipe.write_text(text, encoding="utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("EDGEQ_STORE", str(tiny_store))
-            bundle_recipe(recipe, "here", out, None, True, lambda step: None)
+            bundle_recipe(BundleRequest(recipe, out, allow_unchecked=True), lambda step: None)
         return out
 
     return make

@@ -25,10 +25,14 @@ ROOT = Path(__file__).parents[3]
 TEXTS = ["ba be bi", "zu zo", "ba be bo"]
 
 
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", autouse=True)
+def json_library() -> None:
     if not Path("/usr/include/nlohmann/json.hpp").is_file():
         pytest.skip("not run: no nlohmann-json here: apt-get install nlohmann-json3-dev")
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return native.release(tmp_path_factory)
 
 

@@ -56,11 +56,14 @@ def _topk(a: Any, x: Value, k: Value, axis: Value, ascending: bool) -> list[Valu
 @lowers("upsample_nearest_neighbor")
 def _upsample(a: Any, x: Value, scale_factor_height: Value, scale_factor_width: Value) -> Value:
     """Each value of (…, height, width) as a block of itself."""
-    *before, height, width = sizes(x)
-    rows, columns = int(scale_factor_height), int(scale_factor_width)
-    apart = a.reshape(x, signed([-1, height, 1, width, 1]))
-    blocks = tile(a, apart, [1, 1, rows, 1, columns])
-    return a.reshape(blocks, signed([*before, height * rows, width * columns]))
+    count, rows, columns = rank(x), int(scale_factor_height), int(scale_factor_width)
+    factors = np.array([1] * (count - 2) + [rows, columns], np.int32)
+    is_free = any(size < 0 for size in sizes(x))
+    own: Value = a.cast(a.get_shape(x), np.int32) if is_free else np.array(sizes(x), np.int32)
+    shape = a.broadcasting_mul(own, factors) if is_free else own * factors
+    apart = a.expand_dims(x, signed([count - 1, count + 1]))
+    blocks = tile(a, apart, [1] * (count - 1) + [rows, 1, columns])
+    return a.reshape(blocks, shape)
 
 
 @lowers("resize_bilinear")

@@ -106,7 +106,7 @@ def _max_pool(
     pairs = _pooled_pairs(x, kernel, steps, pad_type, pad, ceil_mode)
     padded = _padded(a, x, pairs, -np.inf)
     counts = [
-        (size + sum(pair) - width) // step + 1
+        (size + sum(pair) - width) // step + 1 if size >= 0 else -1
         for size, pair, width, step in zip(sizes(x)[2:], pairs, kernel, steps, strict=True)
     ]
     output = a.TensorType([*sizes(x)[:2], *counts], x.type.dtype)
@@ -149,7 +149,11 @@ def _counts(
     counted: Sequence[tuple[int, int]],
 ) -> Any:
     """How many values each average is of. counted: padding that counts like values."""
+    if not any(map(any, pairs)):
+        return np.array(np.prod(kernel), numpy_type(x))
     totals: Any = np.ones((), np.float64)
+    if any(size < 0 for size in sizes(x)[2:]):
+        raise ValueError("the size of its image depends on the input")
     for size, width, step, pair, own in zip(
         sizes(x)[2:], kernel, steps, pairs, counted, strict=True
     ):
@@ -187,10 +191,10 @@ def _pooled_pairs(
 ) -> list[tuple[int, int]]:
     """Padding of each axis; with `ceil_mode`, enough for a last window that is not full."""
     pairs = _pairs(x, kernel, steps, pad_type, pad)
-    if any(size < 0 for size in sizes(x)[2:]):
-        raise ValueError("the size of its image depends on the input")
     if not ceil_mode:
         return pairs
+    if any(size < 0 for size in sizes(x)[2:]):
+        raise ValueError("the size of its image depends on the input")
     whole = []
     for (begin, end), size, width, step in zip(pairs, sizes(x)[2:], kernel, steps, strict=True):
         windows = -(-(size + begin + end - width) // step)
