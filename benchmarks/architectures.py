@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py --library OTHER_ENVIRONMENT/bin/python FOLDER
 
-The other Python saves 64 models and what its transformers answers, except those it does not know;
+The other Python saves 66 models and what its transformers answers, except those it does not know;
 this one then exports each and prints the largest difference of a logit or of a token vector's mean,
 or the refusal.
 """
@@ -60,6 +60,12 @@ _GEMMA3N = {
     **{"vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 32},
     **{"laurel_rank": 16, "activation_sparsity_pattern": [0.95, 0.5, 0.0, 0.0, 0.0, 0.0]},
     "layer_types": [_WINDOWED, _WHOLE] * 3,
+}
+_GEMMA4 = {
+    **{**_DECODER, "num_hidden_layers": 6, "num_kv_shared_layers": 3, "sliding_window": 16},
+    **{"vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 32},
+    **{"global_head_dim": 32, "use_double_wide_mlp": True, "final_logit_softcapping": 30.0},
+    "layer_types": [_WINDOWED, _WINDOWED, _WHOLE] * 2,
 }
 _DISTIL = {"dim": 64, "hidden_dim": 96, "n_layers": 3, "n_heads": 4}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -218,6 +224,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3n-states": (
         "Gemma3nForCausalLM",
         {**_GEMMA3N, "altup_num_inputs": 3, "altup_active_idx": 1, "altup_correct_scale": False},
+    ),
+    "gemma4": ("Gemma4ForCausalLM", _GEMMA4),
+    "gemma4-one-product": (
+        "Gemma4ForCausalLM",
+        {
+            **{**_GEMMA4, "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0},
+            **{"attention_k_eq_v": True, "num_global_key_value_heads": 1},
+        },
     ),
     "gemma": ("GemmaForCausalLM", _DECODER),
     "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, **_EXPERTS, "norm_topk_prob": True}),

@@ -264,10 +264,11 @@ def gguf_cache_bytes(sizes: Sizes, context: int, bytes_per_value: float) -> floa
     """The KV cache as llama.cpp allocates it: in steps, windows with room for one batch."""
     full = _padded(context)
     batch = min(_BATCH, context)
-    positions = sum(
-        full if window is None else min(full, _padded(window + batch)) for window in sizes.windows
+    values = sum(
+        key * (full if window is None else min(full, _padded(window + batch)))
+        for window, key in sizes.cached()
     )
-    return 2 * positions * sizes.key * bytes_per_value + sizes.state
+    return 2 * values * bytes_per_value + sizes.state
 
 
 def _gguf_activations(sizes: Sizes, batch: int, context: int, kv: KvType) -> float:

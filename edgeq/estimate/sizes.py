@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,10 @@ class Sizes:
 
     shapes: every weight, outputs or tokens first; a stack of experts is one weight of three axes.
     wide: of the feed-forward layer that one token passes through. query, key: widths of a
-    position's queries, and of its keys or values. windows: for each layer with a cache the
-    positions it keeps, None for all. state: bytes that layers without a cache keep instead. active:
-    fraction of each weight that one token reads, if not all. is_decoder: generates text; else an
-    encoder.
+    position's queries, and of its keys or values, of the widest layer. windows: for each layer with
+    a cache the positions it keeps, None for all; keys: of each the width, empty if all are `key`.
+    state: bytes that layers without a cache keep instead. active: fraction of each weight that one
+    token reads, if not all. is_decoder: generates text; else an encoder.
     """
 
     shapes: Shapes
@@ -43,6 +43,7 @@ class Sizes:
     is_decoder: bool = True
     state: int = 0
     active: Mapping[str, float] = field(default_factory=dict)
+    keys: tuple[int, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -68,8 +69,12 @@ class Sizes:
 
     def cache_bytes(self, context: int, bytes_per_value: float) -> float:
         """The KV cache for `context` positions, limited to its window in every layer."""
-        positions = sum(min(context, window or context) for window in self.windows)
-        return 2 * positions * self.key * bytes_per_value + self.state
+        values = sum(min(context, w or context) * key for w, key in self.cached())
+        return 2 * values * bytes_per_value + self.state
+
+    def cached(self) -> Iterator[tuple[int | None, int]]:
+        """Window and width of keys of every layer with a cache."""
+        return zip(self.windows, self.keys or (self.key,) * len(self.windows), strict=True)
 
 
 def table_name(shapes: Shapes) -> str | None:
@@ -85,8 +90,9 @@ def sizes_of_decoder(decoder: Decoder) -> Sizes:
         hidden=decoder.hidden,
         wide=experts.used_width if experts else decoder.feed_forward,
         heads=decoder.heads,
-        query=decoder.heads * decoder.head_dim,
-        key=decoder.kv_heads * decoder.head_dim,
+        query=max(decoder.heads * decoder.head_dim_of(n) for n in range(decoder.layers)),
+        key=max(decoder.cached_widths),
+        keys=decoder.cached_widths,
         windows=decoder.cached_windows,
         tied=decoder.tied,
         longest=decoder.context,

@@ -13,6 +13,7 @@ from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TEXT_GENERATION, task_of
+from edgeq.core.tasks.task import exporting
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.architectures.wrappers import TEXT
 from edgeq.models.encoder import check_encoder, is_unused
@@ -123,7 +124,9 @@ def describe(
     directory = read_directory(located.path, where, _tensors_elsewhere(source, located, where))
     has_modules = (located.path / "modules.json").is_file()
     check_task(directory.config, directory.tensors, task_of(task), where, has_modules)
-    check_encoder(directory.config, where, task_of(task).noun)
+    instead = exporting(located.path, task_of(task).optimum_task)
+    instead += ", and name EXPORTED/model.onnx"
+    check_encoder(directory.config, where, task_of(task).noun, instead)
     tensors = {
         name: facts.shape
         for name, facts in directory.tensors.items()
@@ -165,7 +168,9 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
 
 
 def _check_heads(decoder: Decoder, where: str) -> None:
-    for name, width in (("head_dim", decoder.head_dim), ("the rotated part", decoder.rope.dim)):
+    own = decoder.whole_heads.head_dim if decoder.whole_heads else decoder.head_dim
+    widths = {decoder.head_dim: "head_dim", own: "head_dim", decoder.rope.dim: "the rotated part"}
+    for width, name in widths.items():
         if width % _HEAD_STEP:
             what = f"heads of {decoder.head_dim} columns: {name} {width} is not supported"
             remedy = f"use a model with a multiple of {_HEAD_STEP}"

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from edgeq.core.errors import InvalidInput
 from edgeq.models.settings import Settings
 
-RopeKind = Literal["default", "linear", "llama3", "yarn", "longrope"]
-KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+RopeKind = Literal["default", "linear", "llama3", "yarn", "longrope", "proportional"]
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 _FILE = "config.json"
 
@@ -30,7 +30,8 @@ class Rope:
     positions before stretching. magnitude: factor of cosines and sines. low, high:
     `low_freq_factor` and `high_freq_factor` of llama3, `beta_slow` and `beta_fast` of yarn, in
     turns. rounded: whether yarn's bounds are whole columns. short, long: longrope's divisors of
-    frequencies for texts up to `original` positions, and for longer ones.
+    frequencies for texts up to `original` positions, and for longer ones. still: pairs of columns
+    that do not rotate, the last ones.
     """
 
     kind: RopeKind
@@ -44,6 +45,7 @@ class Rope:
     rounded: bool = True
     short: tuple[float, ...] = ()
     long: tuple[float, ...] = ()
+    still: int = 0
 
 
 def read_rope(
@@ -103,6 +105,16 @@ def read_layered_ropes(
     return ropes[0], ropes[1]
 
 
+def read_rope_of(config: Settings, kind: str, head_dim: int, usual: Mapping[str, Any]) -> Rope:
+    """The rotation of layers of one type, which `rope_parameters` must name if it is there."""
+    parameters = config.mapping("rope_parameters")
+    unknown = sorted(set(parameters) - set(_LAYER_TYPES))
+    if unknown:
+        raise config.error(f"{_FILE}: rope_parameters has the key {unknown[0]!r}", "remove it")
+    found = _merged(config, parameters.get(kind, dict(usual)), {}, {})
+    return _rope(config, found, head_dim, config.whole("max_position_embeddings"), kind)
+
+
 def _parameters(config: Settings) -> dict[str, Any]:
     parameters, scaling = config.mapping("rope_parameters"), config.mapping("rope_scaling")
     if parameters and scaling and not _agree(parameters, scaling):
@@ -146,7 +158,8 @@ def _rope(config: Settings, found: dict[str, Any], head_dim: int, context: int, 
     if kind not in KINDS or older != kind:
         what = f"{rope.file}: the type {kind!r} is not supported"
         raise rope.error(what, f"use a model with one of: {', '.join(KINDS)}")
-    dim = int(head_dim * rope.number("partial_rotary_factor", 1.0))
+    part = rope.number("partial_rotary_factor", 1.0)
+    dim = head_dim if kind == "proportional" else int(head_dim * part)
     made = _KINDS[kind](rope, rope.number("rope_theta"), dim, context)
     problems = list(rope.unread())
     if problems:
@@ -238,6 +251,14 @@ def _factors(rope: Settings, name: str, dim: int) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
+def _proportional(rope: Settings, theta: float, dim: int, context: int) -> Rope:
+    """Frequencies as if all columns rotated, of which the first do."""
+    rotating = int(rope.number("partial_rotary_factor", 1.0) * dim // 2)
+    if rope.number("factor", 1.0) != 1:
+        raise rope.unusable("factor", rope.get("factor"), "1")
+    return Rope("proportional", theta, dim, still=dim // 2 - rotating)
+
+
 _KINDS = {
     "default": _default,
     "linear": _linear,
@@ -245,4 +266,5 @@ _KINDS = {
     "llama3": _llama3,
     "yarn": _yarn,
     "longrope": _longrope,
+    "proportional": _proportional,
 }

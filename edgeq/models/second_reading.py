@@ -43,9 +43,19 @@ def _differences(found: Mapping[str, list[Any]], decoder: Decoder) -> Iterator[s
             key = _SHARED
         read = getattr(decoder, field)
         for value in found.get(key, ()):
-            if value != read and value != list(decoder.feed_forwards or [read] * decoder.layers):
+            if value not in (read, *_others(key, decoder)):
                 yield f"{key} is {value} in it and was read as {read}"
     yield from _rotary_differences(found, [decoder.rope, decoder.local_rope or decoder.rope])
+
+
+def _others(key: str, decoder: Decoder) -> Iterator[Any]:
+    """Further values of a key: layer by layer, or of layers without a window."""
+    if key == "intermediate_size":
+        yield list(decoder.feed_forwards) or [decoder.feed_forward] * decoder.layers
+        yield min(decoder.feed_forwards, default=decoder.feed_forward)
+    whole = decoder.whole_heads
+    if whole:
+        yield {"num_key_value_heads": whole.kv_heads, "head_dim": whole.head_dim}.get(key)
 
 
 def _rotary_differences(found: Mapping[str, list[Any]], ropes: Sequence[Rope]) -> Iterator[str]:

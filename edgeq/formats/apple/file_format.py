@@ -34,6 +34,7 @@ class AppleFormat(FileFormat):
             "layers with a convolution": decoder and decoder.convolution,
             "layers with linear attention": decoder and decoder.delta,
             "embeddings of each layer": decoder and decoder.per_layer,
+            "heads of two widths": decoder and decoder.whole_heads,
         }
         for name, found in unwritten.items():
             if found is not None:

@@ -22,14 +22,13 @@ _FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2}
 class CacheFacts:
     """Facts that determine the size of a cache.
 
-    values: of keys and values of one position, layer by layer. window: positions that some layers
-    attend to, None if none does. full_every: one in how many layers attends to everything. state:
-    bytes that other layers carry on, whatever the length.
+    values: of keys and values of one position, layer by layer. windows: positions that each of
+    these layers attends to, None for all. state: bytes that other layers carry on, whatever the
+    length.
     """
 
     values: tuple[int, ...]
-    window: int | None
-    full_every: int
+    windows: tuple[int | None, ...]
     state: int = 0
 
     def bytes(self, context: int, bytes_per_value: float, batch: int) -> int:
@@ -38,11 +37,7 @@ class CacheFacts:
         Layers with a window keep its positions and those of one batch.
         """
         full = _padded(context)
-        windowed = full if self.window is None else min(full, _padded(self.window + batch))
-        cells = (
-            windowed if layer % self.full_every < self.full_every - 1 else full
-            for layer in range(len(self.values))
-        )
+        cells = (full if w is None else min(full, _padded(w + batch)) for w in self.windows)
         total = sum(count * values for count, values in zip(cells, self.values, strict=True))
         return int(bytes_per_value * total) + self.state
 
@@ -61,18 +56,32 @@ def cache_facts(header: Header) -> CacheFacts:
     heads = _per_layer(fact("attention.head_count", 0), layers)
     kv_heads = _per_layer(fact("attention.head_count_kv", heads), layers)
     width = int(fact("embedding_length", 0)) // max([1, *heads])
-    both = int(fact("attention.key_length", width)) + int(fact("attention.value_length", width))
-    every = _FULL_EVERY.get(architecture, 1)
-    window = fact("attention.sliding_window") if every > 1 else None
+    windows = _windows(fact, architecture, layers)
+    parts = ("attention.key_length", "attention.value_length")
+    whole = sum(int(fact(part, width)) for part in parts)
+    narrow = sum(int(fact(f"{part}_swa", fact(part, width))) for part in parts)
     every_attends = int(fact("full_attention_interval", 1)) or 1
     kv_heads = [n if (at + 1) % every_attends == 0 else 0 for at, n in enumerate(kv_heads)]
     own = layers - int(fact("attention.shared_kv_layers", 0))
     return CacheFacts(
-        values=tuple(count * both for count in kv_heads[:own]),
-        window=int(window) if window else None,
-        full_every=every,
+        values=tuple(
+            count * (whole if window is None else narrow)
+            for count, window in zip(kv_heads[:own], windows, strict=False)
+        ),
+        windows=windows[:own],
         state=_STATE_BYTES * kv_heads.count(0) * _carried(fact),
     )
+
+
+def _windows(fact: Callable[..., Any], architecture: str, layers: int) -> tuple[int | None, ...]:
+    """The window of each layer: by the file's list, else by what llama.cpp has as a constant."""
+    window, listed = fact("attention.sliding_window"), fact("attention.sliding_window_pattern")
+    every = _FULL_EVERY.get(architecture, 1)
+    if isinstance(listed, list) and len(listed) == layers:
+        windowed = list(map(bool, listed))
+    else:
+        windowed = [every > 1 and layer % every < every - 1 for layer in range(layers)]
+    return tuple(int(window) if window and own else None for own in windowed)
 
 
 def cache_type(header: Header, kv: KvType | None) -> KvType:

@@ -28,10 +28,12 @@ _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
 SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
 
 # Of gemma3n: hidden states, the computed one and the rank of the second way around attention; gates
-# set to zero, layers with keys of their own, and those of them that lend them.
-_STATES, _SPARSE, _SPARSITY, _OWN_KEYS, _LENDERS = (4, 0, 64), 10, 0.95, 20, {18, 19}
+# set to zero, and layers with keys of their own.
+_STATES, _SPARSE, _SPARSITY, _OWN_KEYS = (4, 0, 64), 10, 0.95, 20
 _PER_LAYER, _CAP = 256, 30.0
 _ROPES = ("default", "linear", "yarn")
+# Divisors of the frequencies of columns that rotate, and of those that do not.
+_OF_STILL = np.array([1, 1e30], np.float32)
 _SIGMOID = 2  # enum llama_expert_gating_func_type
 _YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not reproduce transformers' results
 _LONGROPE_NOTE = (
@@ -95,6 +97,7 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
         metadata["shortconv.l_cache"] = _whole(decoder.convolution.taps)
     if decoder.delta:
         metadata.update(_delta_keys(decoder, decoder.delta))
+    metadata.update(_layered_keys(decoder) if _llama_cpp(decoder).layered else {})
     metadata.update(_window_keys(decoder))
     metadata.update(_factor_keys(decoder))
     if decoder.query_growth:
@@ -174,6 +177,33 @@ def _kv_heads(decoder: Decoder) -> MetaValue:
     return MetaValue("array", np.array(counts, np.int32), "int32")
 
 
+def _layered_keys(decoder: Decoder) -> dict[str, MetaValue]:
+    """Sizes of layers with a window and without one, and which are which."""
+    layers, local = range(decoder.layers), decoder.local_rope
+    assert local is not None
+    windowed = np.array([window is not None for window in decoder.windows])
+    widths = decoder.feed_forwards or (decoder.feed_forward,) * decoder.layers
+    heads = [decoder.kv_heads_of(layer) for layer in layers]
+    whole = next(layer for layer in layers if decoder.windows[layer] is None)
+    own = _whole(decoder.head_dim_of(whole))
+    return {
+        **dict.fromkeys(("attention.key_length", "attention.value_length"), own),
+        **dict.fromkeys(
+            ("attention.key_length_swa", "attention.value_length_swa"), _whole(decoder.head_dim)
+        ),
+        "attention.head_count_kv": MetaValue("array", np.array(heads, np.int32), "int32"),
+        "feed_forward_length": MetaValue("array", np.array(widths, np.int32), "int32"),
+        "attention.sliding_window": _whole(_windows(decoder)[0]),
+        "attention.sliding_window_pattern": MetaValue("array", windowed, "bool"),
+        "attention.shared_kv_layers": _whole(len(decoder.borrowed)),
+        "embedding_length_per_layer_input": _whole(
+            decoder.per_layer.width if decoder.per_layer else 0
+        ),
+        "rope.dimension_count_swa": _whole(local.dim),
+        "rope.freq_base_swa": _real(local.theta),
+    }
+
+
 def _delta_keys(decoder: Decoder, delta: Delta) -> dict[str, MetaValue]:
     half = decoder.rope_dim // 2
     # How an image's three positions share the columns; a text's are equal.
@@ -245,7 +275,7 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield "its attention has biases", other
     if decoder.activation != ("gelu_tanh" if known.gelu else "silu"):
         yield f"its activation is {decoder.activation}", other
-    if decoder.rope_dim != decoder.head_dim and not known.part_of_head:
+    if decoder.rope_dim != decoder.head_dim and not (known.part_of_head or known.layered):
         yield "its rotary positions rotate a part of each head", other
     if known.square and decoder.heads * decoder.head_dim != decoder.hidden:
         yield f"{decoder.heads} heads of {decoder.head_dim} are not {decoder.hidden}", other
@@ -253,6 +283,8 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield "its queries grow with their position", other
     if decoder.rotates != _rotates(known, decoder.layers):
         yield "its layers without positions are at other places than llama.cpp's", other
+    if known.layered and (len(set(_windows(decoder))) != 1 or decoder.rope.kind != "proportional"):
+        yield "its layers are not of two types, with a window and a proportional rope", other
     if known.period is not None and _windows(decoder) and _period(decoder) is None:
         yield "its layers with a window are not regularly spaced", other
     if decoder.experts:
@@ -264,6 +296,9 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
     yield from _rope_obstacles(decoder, other)
     if decoder.family in SCALED_BY_HIDDEN:
         yield from _gemma_obstacles(decoder, other)
+    yield from _borrowing_obstacles(decoder)
+    if decoder.feed_forwards and not known.layered:
+        yield "its feed-forward layers differ in width", "build this model for ONNX"
     if decoder.altup:
         yield from _altup_obstacles(decoder, decoder.altup)
 
@@ -290,23 +325,30 @@ def _gemma_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
         yield "none of its layers has a window", other
 
 
+def _borrowing_obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
+    """llama.cpp's borrowers take the keys of the last two layers that have their own."""
+    own = decoder.layers - len(decoder.borrowed)
+    taken = {(decoder.windows[n] is None, lender) for n, lender in decoder.borrowed.items()}
+    if taken - {(False, own - 2), (True, own - 1)}:
+        what = "the last layers with keys of their own are not one with a window and one without"
+        yield what, "build this model for ONNX"
+
+
 def _altup_obstacles(decoder: Decoder, altup: AltUp) -> Iterator[tuple[str, str]]:
     """What llama.cpp does not read from the file of such a model, but has as constants."""
-    onnx, lent = "build this model for ONNX", set(decoder.borrowed.values())
+    onnx = "build this model for ONNX"
     states = (altup.count, altup.active, altup.rank)
     if states != _STATES or not altup.scaled:
         yield "its hidden states are others than those of the published models", onnx
     sparse = [layer for layer, share in enumerate(altup.sparsity) if share]
     if sparse != list(range(_SPARSE)) or altup.sparsity[0] != _SPARSITY:
         yield f"other gates are set to zero than {_SPARSITY} in the first {_SPARSE} layers", onnx
-    if decoder.layers - len(decoder.borrowed) != _OWN_KEYS or lent - _LENDERS:
+    if decoder.layers - len(decoder.borrowed) != _OWN_KEYS:
         yield f"other layers than the first {_OWN_KEYS} have keys of their own", onnx
     if decoder.per_layer and decoder.per_layer.width != _PER_LAYER:
         yield f"the embeddings of its layers are not {_PER_LAYER} wide", onnx
     if decoder.logit_softcap != _CAP:
         yield f"its logits are not capped at {_CAP:g}", onnx
-    if decoder.feed_forwards:
-        yield "its feed-forward layers differ in width", onnx
     if not _windows(decoder):
         yield "none of its layers has a window", onnx
 
@@ -357,7 +399,8 @@ def _context(decoder: Decoder) -> tuple[int, tuple[str, ...]]:
     Up to that length the model attends to everything with and without one.
     """
     windows, known = _windows(decoder), _llama_cpp(decoder)
-    if known.period is not None or min(windows, default=decoder.context) >= decoder.context:
+    knows_windows = known.period is not None or known.layered
+    if knows_windows or min(windows, default=decoder.context) >= decoder.context:
         return decoder.context, ()
     context = min(windows)
     note = (
@@ -374,6 +417,9 @@ def _rope_scaling(decoder: Decoder) -> tuple[dict[str, MetaValue], dict[str, Flo
         return {**_stretched("linear", rope)}, {}
     if rope.kind == "llama3":
         return {}, {"rope_freqs.weight": divisors(rope)}
+    if rope.kind == "proportional":
+        turning = rope.dim // 2 - rope.still
+        return {}, {"rope_freqs.weight": np.repeat(_OF_STILL, [turning, rope.still])}
     if rope.kind == "yarn":
         return _yarn_keys(rope), {}
     if decoder.family != "phi3":

@@ -57,6 +57,7 @@ _PER_LAYER = {
     "per_layer_input_gate": "inp_gate",
     "per_layer_projection": "proj",
     "post_per_layer_input_norm": "post_norm",
+    "layer_scale": "layer_output_scale",
 }
 _ALTUP = {
     "altup.correct_output_scale": "altup_correct_scale",

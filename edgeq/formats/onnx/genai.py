@@ -28,11 +28,12 @@ def write_genai(directory: Path, decoder: Decoder, begin: int | None) -> list[st
 
     begin: the token in front of a text, if there is one. None are written for a model whose rotary
     angles depend on the text's length, which that library does not pass, nor for one that carries
-    on more than keys and values, or whose layers borrow them.
+    on more than keys and values, or whose layers borrow them or
+    differ in heads.
     """
     model = ir.load(directory / MODEL_FILE)
     takes_length = any(value.name == "text_length" for value in model.graph.inputs)
-    if takes_length or decoder.state_bytes or decoder.borrowed:
+    if takes_length or decoder.state_bytes or decoder.borrowed or decoder.whole_heads:
         return []
     _take_mask(model)
     _keep_every_position(model)

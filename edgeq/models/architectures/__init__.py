@@ -13,6 +13,7 @@ from edgeq.models.architectures.decoder import DEFAULT_CONTEXT, Decoder, Norms
 from edgeq.models.architectures.family import Family, LlamaCpp
 from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
 from edgeq.models.architectures.gemma3n import GEMMA3N
+from edgeq.models.architectures.gemma4 import GEMMA4
 from edgeq.models.architectures.glm4 import GLM4
 from edgeq.models.architectures.gpt_oss import GPT_OSS
 from edgeq.models.architectures.granite import GRANITE, GRANITE4
@@ -35,16 +36,11 @@ FAMILIES: dict[str, Family] = {
     for family in (
         *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, QWEN3_MOE, GEMMA2, GEMMA3, PHI3),
         *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4, LFM2, LFM2_MOE, GPT_OSS),
-        *(QWEN35, QWEN35_MOE, GEMMA3N),
+        *(QWEN35, QWEN35_MOE, GEMMA3N, GEMMA4),
     )
 }
 """By `model_type` in config.json."""
 
-_PER_LAYER = "embeddings of each layer and layers that take the keys and values of others"
-_WITHOUT = {
-    **dict.fromkeys(("gemma4", "gemma4_text"), f"heads of two widths, {_PER_LAYER}"),
-}
-"""What known families have that no exporter does, by `model_type`."""
 _OPERATORS = {"full_attention", "sliding_attention", "attention", "linear_attention", "conv"}
 
 __all__ = (
@@ -85,9 +81,6 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
 
 def _lacking(config: Mapping[str, Any]) -> str:
     """The operators that no exporter has, as far as the configuration names them."""
-    known = _WITHOUT.get(str(config.get("model_type")))
-    if known is not None:
-        return f": there are no operators for {known}"
     kinds = config.get("layer_types")
     named = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
     found = [f"layers of {kind!r}" for kind in sorted(named - _OPERATORS)[:3]]

@@ -11,6 +11,7 @@ from edgeq.models.architectures.altup import AltUp
 from edgeq.models.architectures.convolution import Convolution
 from edgeq.models.architectures.delta import Delta
 from edgeq.models.architectures.experts import Experts
+from edgeq.models.architectures.heads import Heads
 from edgeq.models.architectures.per_layer import PerLayer
 from edgeq.models.rope import Rope
 
@@ -69,8 +70,10 @@ class Decoder:
     k, v are one tensor; fused_gate_up: gate and up are. experts, convolution, delta: None without
     any. output_gate: q_proj has a gate behind each head's query, which attention's output is
     multiplied with. value_norm: values are normed too, without a weight. borrowed: of layers that
-    attend to the keys and values of an earlier one, that one. per_layer, altup: None without.
-    feed_forward: width of the widest layer; feed_forwards: of every one, empty if all are alike.
+    attend to the keys and values of an earlier one, that one; unread_keys: they have weights of
+    keys all the same. whole_heads: in layers without a window, None if all are alike. per_layer,
+    altup: None without. layer_scale: a layer's output is multiplied by a number. feed_forward:
+    width of the widest layer; feed_forwards: of every one, empty if all are alike.
     """
 
     family: str
@@ -111,6 +114,9 @@ class Decoder:
     sinks: bool = False
     feed_forwards: tuple[int, ...] = ()
     value_norm: bool = False
+    whole_heads: Heads | None = None
+    layer_scale: bool = False
+    unread_keys: bool = False
     borrowed: Mapping[int, int] = field(default_factory=dict)
     per_layer: PerLayer | None = None
     altup: AltUp | None = None
@@ -141,9 +147,25 @@ class Decoder:
         """Columns that a norm of queries or keys covers."""
         return self.head_dim * (heads if self.qk_norm == "whole" else 1)
 
+    def kv_heads_of(self, layer: int) -> int:
+        """Heads of keys and values in a layer with attention."""
+        return heads.kv_heads if (heads := self._own_heads(layer)) else self.kv_heads
+
+    def head_dim_of(self, layer: int) -> int:
+        """Width of a head in a layer with attention."""
+        return heads.head_dim if (heads := self._own_heads(layer)) else self.head_dim
+
+    def multiplies_once(self, layer: int) -> bool:
+        """Whether values are the product that keys are made of."""
+        heads = self._own_heads(layer)
+        return heads is not None and heads.one_product
+
+    def _own_heads(self, layer: int) -> Heads | None:
+        return self.whole_heads if self.windows[layer] is None else None
+
     def cache_bytes_per_token(self, bytes_per_value: float) -> float:
         """Keys and values of one position in every layer with attention, ignoring windows."""
-        return 2 * len(self.cached_windows) * self.kv_heads * self.head_dim * bytes_per_value
+        return 2 * sum(self.cached_widths) * bytes_per_value
 
     def cache_bytes(self, context: int, bytes_per_value: float) -> float:
         """Keys and values of `context` positions; windowed layers keep no more than their window.
@@ -151,14 +173,22 @@ class Decoder:
         For a runtime that allocates whole windows; one that keeps every position of every layer
         stores `context × cache_bytes_per_token`.
         """
-        positions = sum(min(context, window or context) for window in self.cached_windows)
-        return 2 * positions * self.kv_heads * self.head_dim * bytes_per_value
+        layers = zip(self.cached_windows, self.cached_widths, strict=True)
+        values = sum(min(context, window or context) * width for window, width in layers)
+        return 2 * values * bytes_per_value
 
     @property
     def cached_windows(self) -> tuple[int | None, ...]:
         """The windows of the layers that have a cache: with attention, to keys of their own."""
-        own = (n for n in range(self.layers) if self.attends(n) and n not in self.borrowed)
-        return tuple(self.windows[layer] for layer in own)
+        return tuple(self.windows[layer] for layer in self._with_cache())
+
+    @property
+    def cached_widths(self) -> tuple[int, ...]:
+        """Values of one position's keys in these layers."""
+        return tuple(self.kv_heads_of(n) * self.head_dim_of(n) for n in self._with_cache())
+
+    def _with_cache(self) -> list[int]:
+        return [n for n in range(self.layers) if self.attends(n) and n not in self.borrowed]
 
     @property
     def state_bytes(self) -> int:
@@ -184,21 +214,28 @@ class Decoder:
             f"{name}.weight": (self.hidden,) for name in self.norms
         }
         other = self._other_than_attention(layer)
-        mixing = other.tensors(self.hidden) if other else self._attention_tensors()
+        mixing = other.tensors(self.hidden) if other else self._attention_tensors(layer)
         shapes = {**norms, **mixing, **self._fed_tensors(layer)}
         for part in (self.per_layer, self.altup):
             shapes |= part.layer_tensors(self.hidden) if part else {}
+        if self.layer_scale:
+            shapes["layer_scale.weight"] = (1,)
         return shapes
 
-    def _attention_tensors(self) -> dict[str, tuple[int, ...]]:
-        query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        rows = {"q_proj": query * (2 if self.output_gate else 1), "k_proj": key, "v_proj": key}
+    def _attention_tensors(self, layer: int) -> dict[str, tuple[int, ...]]:
+        width, kv_heads = self.head_dim_of(layer), self.kv_heads_of(layer)
+        query, key = self.heads * width, kv_heads * width
+        has_keys = self.unread_keys or layer not in self.borrowed
+        rows = {"q_proj": query * (2 if self.output_gate else 1)}
+        if has_keys:
+            rows |= {"k_proj": key} | ({} if self.multiplies_once(layer) else {"v_proj": key})
         if self.fused_qkv:
             rows = {"qkv_proj": query + 2 * key}
         shapes: dict[str, tuple[int, ...]] = {}
-        if self.qk_norm:
-            shapes["self_attn.q_norm.weight"] = (self.norm_width(self.heads),)
-            shapes["self_attn.k_norm.weight"] = (self.norm_width(self.kv_heads),)
+        norms = {"q_norm": (self.heads, query), **({"k_norm": (kv_heads, key)} if has_keys else {})}
+        for name, (count, whole) in norms.items() if self.qk_norm else ():
+            columns = whole if self.qk_norm == "whole" else whole // count
+            shapes[f"self_attn.{name}.weight"] = (columns,)
         if self.sinks:
             shapes["self_attn.sinks.weight"] = (self.heads,)
         for name, count in rows.items():

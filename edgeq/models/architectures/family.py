@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from edgeq.models.architectures.decoder import BEFORE, Decoder, Norms
 from edgeq.models.settings import Settings
 
+KEYS = tuple(f"self_attn.{part}.weight" for part in ("k_proj", "v_proj", "k_norm"))
+"""The weights of a layer's keys and values."""
+
 
 @dataclass(frozen=True)
 class LlamaCpp:
@@ -19,7 +22,8 @@ class LlamaCpp:
     layers one has no window unless the file says otherwise, None if it has no windows. still: every
     how many layers one has no positions, None if all have. factors: it reads the factors of
     embeddings, attention, residuals and logits. growth: it reads `query_growth`. dense_first: its
-    first layers may have no experts. gelu: its activation. output_norm,
+    first layers may have no experts. gelu: its activation. layered: it reads
+    for each layer whether it has a window, and sizes of those without. output_norm,
     feed_forward_norm: its names of the last norm and of that in front of the feed-forward layer.
     """
 
@@ -35,6 +39,7 @@ class LlamaCpp:
     growth: bool = False
     dense_first: bool = False
     gelu: bool = False
+    layered: bool = False
     output_norm: str = "output_norm"
     feed_forward_norm: str = "ffn_norm"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeq.models.architectures.altup import SCALE, AltUp
 from edgeq.models.architectures.decoder import AROUND, Decoder
-from edgeq.models.architectures.family import Family, LlamaCpp
+from edgeq.models.architectures.family import KEYS, Family, LlamaCpp
 from edgeq.models.architectures.per_layer import TABLE, PerLayer
 from edgeq.models.architectures.reading import (
     WHOLE,
@@ -57,6 +57,7 @@ def _read(family: Family, config: Settings) -> Decoder:
         embedding_scale=decoder.hidden**0.5,
         qk_norm="head",
         value_norm=True,
+        unread_keys=True,
         per_layer=_per_layer(config, decoder.vocabulary),
         altup=_altup(config, decoder.layers),
     )
@@ -112,5 +113,5 @@ GEMMA3N = Family(
         _SAVED_BY_4: ("per_layer_model_projection.weight",),
     },
     extended={TABLE: "vocab_size"},
-    unread=tuple(f"self_attn.{part}.weight" for part in ("k_proj", "v_proj", "k_norm")),
+    unread=KEYS,
 )

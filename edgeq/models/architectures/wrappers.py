@@ -69,6 +69,14 @@ _WRAPPERS = {
         ),
         usual={"model_type": "gemma3n_text"},
     ),
+    "gemma4": _Wrapper(
+        images=(
+            *("vision_config", "audio_config", "boi_token_id", "eoi_token_id", "image_token_id"),
+            *("video_token_id", "boa_token_id", "eoa_token_id", "eoa_token_index"),
+            *("audio_token_id", "vision_soft_tokens_per_image"),
+        ),
+        usual={"model_type": "gemma4_text"},
+    ),
     "mistral3": _Wrapper(
         images=(
             *("vision_config", "image_token_index", "image_token_id", "multimodal_projector_bias"),

@@ -77,7 +77,7 @@ def carried(decoder: Decoder, layer: int) -> dict[str, list[int | str]]:
     if other is not None:
         return {name: list(shape) for name, shape in other.items()}
     positions = cache_capacity(decoder, layer) or "capacity"
-    shape = [1, decoder.kv_heads, positions, decoder.head_dim]
+    shape = [1, decoder.kv_heads_of(layer), positions, decoder.head_dim_of(layer)]
     return {"key": shape, "value": list(shape)}
 
 
@@ -178,6 +178,8 @@ class DecoderGraph(DecoderParts):
         if decoder.altup is None:
             for layer in range(decoder.layers):
                 hidden = self._layer(layer, hidden, positions, present)
+                own = inputs[layer] if inputs else None
+                hidden = self._finished(f"model.layers.{layer}", hidden, own)
             return hidden
         states = AltUpStates(self, decoder.altup)
         whole = states.spread(hidden)
@@ -189,6 +191,15 @@ class DecoderGraph(DecoderParts):
             more = mixed_in(self, stem, states.gated(stem, whole), inputs[layer])
             whole = states.added_behind_first(whole, more)
         return whole
+
+    def _finished(self, stem: str, hidden: ir.Value, own: ir.Value | None) -> ir.Value:
+        """A layer's output with what it adds on account of its own input, and its factor."""
+        if own is not None:
+            hidden = self.append("Add", [hidden, mixed_in(self, stem, hidden, own)])
+        if not self.decoder.layer_scale:
+            return hidden
+        name = f"{stem}.layer_scale.weight"
+        return self.append("Mul", [hidden, self.writer.constant(name, self.vector(name))])
 
     def _computed(
         self,
@@ -256,14 +267,15 @@ class DecoderGraph(DecoderParts):
         self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
     ) -> ir.Value:
         decoder, stem = self.decoder, f"model.layers.{layer}.self_attn"
-        query, gate = self._query(stem, hidden)
+        width = decoder.head_dim_of(layer)
+        query, gate = self._query(stem, hidden, width)
         if positions.growth is not None:
             query = self.append("Mul", [query, positions.growth])
         lender = decoder.borrowed.get(layer)
         if lender is None:
-            inputs = [query, *self._keys_and_values(stem, hidden), *self._past(layer)]
+            inputs = [query, *self._keys_and_values(layer, stem, hidden), *self._past(layer)]
         else:
-            nothing = np.zeros((1, 0, decoder.kv_heads * decoder.head_dim), np.float32)
+            nothing = np.zeros((1, 0, decoder.kv_heads_of(layer) * width), np.float32)
             none = self.writer.constant("nothing", nothing)
             inputs = [query, none, none, *self._kept[lender]]
         inputs += [positions.last, positions.total, *self._tables(layer, positions)]
@@ -284,7 +296,7 @@ class DecoderGraph(DecoderParts):
             attended = self.append("Mul", [attended, self.append("Sigmoid", [gate])])
         return self.linear(attended, f"{stem}.o_proj", bias=decoder.output_bias)
 
-    def _query(self, stem: str, hidden: ir.Value) -> tuple[ir.Value, ir.Value | None]:
+    def _query(self, stem: str, hidden: ir.Value, width: int) -> tuple[ir.Value, ir.Value | None]:
         """Queries, and gates of attention's output; with joined weights keys and values, too."""
         decoder = self.decoder
         if decoder.fused_qkv:
@@ -293,23 +305,24 @@ class DecoderGraph(DecoderParts):
         if decoder.output_gate:
             query, gate = self._gated_query(query)
         if decoder.qk_norm:
-            query = self._query_norm(query, f"{stem}.q_norm.weight", decoder.heads)
+            query = self._query_norm(query, f"{stem}.q_norm.weight", decoder.heads, width)
         return query, gate
 
-    def _keys_and_values(self, stem: str, hidden: ir.Value) -> list[ir.Value | None]:
+    def _keys_and_values(self, layer: int, stem: str, hidden: ir.Value) -> list[ir.Value | None]:
         """None for both if they are joined with the queries."""
         decoder = self.decoder
+        heads, width = decoder.kv_heads_of(layer), decoder.head_dim_of(layer)
         if decoder.fused_qkv:
             return [None, None]
-        key, value = (
-            self.linear(hidden, f"{stem}.{name}_proj", bias=decoder.qkv_bias) for name in "kv"
-        )
+        key = value = self.linear(hidden, f"{stem}.k_proj", bias=decoder.qkv_bias)
+        if not decoder.multiplies_once(layer):
+            value = self.linear(hidden, f"{stem}.v_proj", bias=decoder.qkv_bias)
         if decoder.qk_norm:
-            key = self._query_norm(key, f"{stem}.k_norm.weight", decoder.kv_heads)
+            key = self._query_norm(key, f"{stem}.k_norm.weight", heads, width)
         if decoder.value_norm:
-            gain = self.writer.constant("gain", np.ones(decoder.head_dim, np.float32))
-            split = self.append("Reshape", [value, self.numbers([1, -1, decoder.head_dim])])
-            whole = self.numbers([1, -1, decoder.kv_heads * decoder.head_dim])
+            gain = self.writer.constant("gain", np.ones(width, np.float32))
+            split = self.append("Reshape", [value, self.numbers([1, -1, width])])
+            whole = self.numbers([1, -1, heads * width])
             value = self.append("Reshape", [self.normed_by(split, gain), whole])
         return [key, value]
 
@@ -325,7 +338,7 @@ class DecoderGraph(DecoderParts):
         decoder, window = self.decoder, self.decoder.windows[layer]
         attributes: dict[str, int | float] = {
             "num_heads": decoder.heads,
-            "kv_num_heads": decoder.kv_heads,
+            "kv_num_heads": decoder.kv_heads_of(layer),
             "scale": decoder.attention_scale,
             "do_rotary": int(decoder.rotates[layer]),
             "rotary_interleaved": int(decoder.interleaved),
@@ -404,11 +417,10 @@ class DecoderGraph(DecoderParts):
         up = self.append("Add", [self.append("Clip", [up, least, most]), one])
         return self.append("Mul", [gate, up])
 
-    def _query_norm(self, value: ir.Value, name: str, heads: int) -> ir.Value:
+    def _query_norm(self, value: ir.Value, name: str, heads: int, width: int) -> ir.Value:
         """A norm over each head's columns, or over those of all heads."""
         if self.decoder.qk_norm == "whole":
             return self.norm(value, name)
-        width = self.decoder.head_dim
         split = self.append("Reshape", [value, self.numbers([1, -1, width])])
         normed = self.norm(split, name)
         return self.append("Reshape", [normed, self.numbers([1, -1, heads * width])])

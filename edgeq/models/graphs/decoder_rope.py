@@ -94,7 +94,9 @@ def rotation(rope: Rope) -> Rotation:
 def _plain(rope: Rope, factors: Floats | None = None) -> Floats:
     exponents = np.arange(0, rope.dim, 2, dtype=np.float32) / np.float32(rope.dim)
     powers = np.float32(rope.theta) ** exponents
-    return np.asarray(1 / (powers if factors is None else factors * powers), np.float32)
+    found = np.asarray(1 / (powers if factors is None else factors * powers), np.float32)
+    found[len(found) - rope.still :] = 0
+    return found
 
 
 def _divided(rope: Rope, factors: tuple[float, ...]) -> Rotation:

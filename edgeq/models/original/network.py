@@ -53,7 +53,9 @@ def open_network(directory: ModelDirectory | ImageDirectory, task: Task) -> Any:
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    _require_known(directory)
+    family = directory.config.get("model_type")
+    if isinstance(family, str) and family not in transformers.CONFIG_MAPPING:
+        raise InvalidInput(_unknown(directory, family))
     try:
         with usual_names(directory) as place:
             network, report = getattr(transformers, task.auto_class).from_pretrained(
@@ -101,18 +103,29 @@ def _mix_layers(network: Any, mix: LayerMix) -> None:
     network.forward = types.MethodType(mixed, network)
 
 
-def _require_known(directory: ModelDirectory | ImageDirectory) -> None:
-    """Raise InvalidInput for a family that the installed transformers is too old for."""
-    import transformers
+def unknown_architecture(directory: ModelDirectory | ImageDirectory) -> Problem | None:
+    """That the installed transformers is too old for a model; None if it is not, or not installed.
 
+    By the text of its files: importing it takes seconds.
+    """
     family = directory.config.get("model_type")
-    if isinstance(family, str) and family not in transformers.CONFIG_MAPPING:
-        what = f"transformers {transformers.__version__} does not know the architecture {family!r}"
-        remedy = (
-            "install a later one, in an environment without sentence encoders: "
-            "pip install --upgrade transformers"
-        )
-        raise InvalidInput(Problem(str(directory.path), what, remedy))
+    found = importlib.util.find_spec("transformers") if is_installed() else None
+    if found is None or found.origin is None or not isinstance(family, str):
+        return None
+    folder = Path(found.origin).parent / "models" / "auto"
+    texts = [file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py"))]
+    known = not texts or any(f'("{family}", "' in text for text in texts)
+    return None if known else _unknown(directory, family)
+
+
+def _unknown(directory: ModelDirectory | ImageDirectory, family: str) -> Problem:
+    version = importlib.metadata.version("transformers")
+    what = f"transformers {version} does not know the architecture {family!r}"
+    remedy = (
+        "install a later one, in an environment without sentence encoders: "
+        "pip install --upgrade transformers"
+    )
+    return Problem(str(directory.path), what, remedy)
 
 
 @contextlib.contextmanager

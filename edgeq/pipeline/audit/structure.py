@@ -31,7 +31,9 @@ def judge_structure(header: Header, directory: Path) -> tuple[Outcome, list[Find
         (name, own, wanted) for name, own, wanted in _facts(header, decoder) if own is not None
     ]
     differing = [
-        f"{_shown(own)} {name}, not {wanted}" for name, own, wanted in compared if own != [wanted]
+        f"{_shown(own)} {name}, not {_shown(wanted)}"
+        for name, own, wanted in compared
+        if own != wanted
     ]
     if not compared:
         what = "layers and widths could not be compared with the reference's: the file has none"
@@ -41,20 +43,23 @@ def judge_structure(header: Header, directory: Path) -> tuple[Outcome, list[Find
         what = f"it is not the reference model: it has {'; '.join(differing)}"
         finding = Finding(subject="structure", matters=True, what=what)
         return Outcome(how="measured", passed=False, detail="; ".join(differing)), [finding]
-    shown = ", ".join(f"{wanted} {name}" for name, _, wanted in compared)
+    shown = ", ".join(f"{_shown(wanted)} {name}" for name, _, wanted in compared)
     return Outcome(how="measured", passed=True, detail=shown), []
 
 
-def _facts(header: Header, decoder: Decoder) -> list[tuple[str, list[int] | None, int]]:
+def _facts(header: Header, decoder: Decoder) -> list[tuple[str, list[int] | None, list[int]]]:
     """Name, the file's distinct values (None if it states none), and the reference's."""
     heads = _numbers(header, "attention.head_count")
+    attend = [layer for layer in range(decoder.layers) if decoder.attends(layer)]
+    kv_heads = sorted({decoder.kv_heads_of(layer) for layer in attend})
+    wide = sorted(set(decoder.feed_forwards)) or [decoder.feed_forward]
     return [
-        ("layers", _numbers(header, "block_count"), decoder.layers),
-        ("hidden values", _numbers(header, "embedding_length"), decoder.hidden),
-        ("heads", heads, decoder.heads),
-        ("key-value heads", _kv_heads(header) or heads, decoder.kv_heads),
-        ("feed-forward values", _numbers(header, "feed_forward_length"), decoder.feed_forward),
-        ("rows of the vocabulary", _rows(header), decoder.vocabulary),
+        ("layers", _numbers(header, "block_count"), [decoder.layers]),
+        ("hidden values", _numbers(header, "embedding_length"), [decoder.hidden]),
+        ("heads", heads, [decoder.heads]),
+        ("key-value heads", _kv_heads(header) or heads, kv_heads),
+        ("feed-forward values", _numbers(header, "feed_forward_length"), wide),
+        ("rows of the vocabulary", _rows(header), [decoder.vocabulary]),
     ]
 
 

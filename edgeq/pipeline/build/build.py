@@ -29,6 +29,7 @@ from edgeq.pipeline.build.writers import write
 from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import require
+from edgeq.pipeline.proof.original import require_known
 from edgeq.pipeline.proof.original import versions as original_versions
 from edgeq.pipeline.proof.result import run_once
 from edgeq.quantize.budget_spec import FitSpec
@@ -109,6 +110,7 @@ def build_possible(
         if names is None or intent.name in names
     ]
     require(intents)
+    require_known(planned.model)
     builder = _Builder(Stages(planned, store, progress))
     found: dict[str, Built] = {}
     problems: list[Problem] = []

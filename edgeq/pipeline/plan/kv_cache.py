@@ -50,11 +50,16 @@ def _types(
     if asked != "auto":
         return (asked,)
     offered = own.kv_types[own.kv_types.index(usual) :]
-    if decoder.head_dim % BLOCK:
+    if any(width % BLOCK for width in _widths(decoder)):
         return tuple(kv for kv in offered if kv not in QUANTIZED)
     if fit and fit.memory:  # weights give way before the last bits of the cache do
         return tuple(kv for kv in offered if kv != "q4_0")
     return offered
+
+
+def _widths(decoder: Decoder) -> set[int]:
+    """Of heads of keys and values."""
+    return {decoder.head_dim_of(n) for n in range(decoder.layers) if decoder.attends(n)}
 
 
 def _keeps(
@@ -80,9 +85,10 @@ def cached(intent: Intent, plan: ArtifactPlan) -> Intent:
 def unfit_cache(recipe: Recipe, document: Document, model: DescribedModel) -> Iterator[Problem]:
     """Refuse a quantized cache for heads that are not whole blocks."""
     decoder, asked = model.decoder, recipe.workload.kv
-    if decoder is not None and asked in QUANTIZED and decoder.head_dim % BLOCK:
+    odd = [width for width in _widths(decoder) if width % BLOCK] if decoder else []
+    if odd and asked in QUANTIZED:
         what = (
             f"workload.kv: {asked} has a scale for every {BLOCK} values, and this model's heads "
-            f"are {decoder.head_dim} wide"
+            f"are {odd[0]} wide"
         )
         yield Problem(document.place(("workload", "kv")), what, "write 'kv: f16' or 'kv: auto'")

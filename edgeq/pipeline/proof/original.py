@@ -16,7 +16,7 @@ from edgeq.measure.reference import OWN_READING
 from edgeq.models.graphs.decoder_rope import rotations
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.model import DescribedModel
-from edgeq.models.original.network import is_installed
+from edgeq.models.original.network import is_installed, unknown_architecture
 from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
 from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, proof_texts
 from edgeq.places.process import PassFailed, run_worker
@@ -48,11 +48,22 @@ def reference_of(model: DescribedModel) -> str:
         return f"onnxruntime {importlib.metadata.version('onnxruntime')}, on the file as it is"
     if model.gguf is not None:
         return f"llama.cpp of {versions(model)['llama.cpp']}, on the file's weights in float32"
+    unknown = unknown_architecture(model.directory)
+    if unknown is not None:
+        return f"{unknown.what}; before you build, {unknown.remedy}"
     by = versions(model)
     if model.decoder is not None or not (model.directory.path / "modules.json").is_file():
         by.pop("sentence-transformers", None)
     by.pop("tokenizers", None)
     return ", ".join(f"{name} {by[name]}" for name in by) or OWN_READING
+
+
+def require_known(model: DescribedModel) -> None:
+    """Raise InvalidInput for a model whose original the installed library is too old for."""
+    if model.directory is not None and model.gguf is None:
+        unknown = unknown_architecture(model.directory)
+        if unknown is not None:
+            raise InvalidInput(unknown)
 
 
 def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
