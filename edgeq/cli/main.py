@@ -26,6 +26,7 @@ from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
 from edgeq.cli.starter import starters
 from edgeq.cli.verify import signatures
+from edgeq.cli.warned import notes_for_warnings
 from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line, show_progress
@@ -75,6 +76,7 @@ def whole(
     """State the budget; get the best model that fits it, proven on the device."""
     if quiet and verbose:
         raise typer.BadParameter("choose one of --quiet and --verbose")
+    notes_for_warnings()
     show_progress("nothing" if quiet else "every step" if verbose else "steps")
     sweep()
 

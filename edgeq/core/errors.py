@@ -30,6 +30,10 @@ class Problem:
         return f"{text}\n    {self.remedy}" if self.remedy else text
 
 
+class LoadedOtherwise(RuntimeWarning):
+    """A model was loaded with more memory or time than usual, and the same answers."""
+
+
 class EdgeqError(Exception):
     """Base of all errors that edgeq raises deliberately; carries one or more problems."""
 

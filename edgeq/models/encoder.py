@@ -11,16 +11,18 @@ from edgeq.models.known_keys import ENCODER_FIXED, ENCODER_KEYS, HARMLESS
 from edgeq.models.settings import Settings
 
 
-def check_encoder(config: Mapping[str, Any], where: str, noun: str) -> None:
+def check_encoder(
+    config: Mapping[str, Any], where: str, noun: str, instead: str = "as an .onnx file"
+) -> None:
     """Raise InvalidInput for an unsupported family, and for an unknown setting.
 
-    noun: the wanted kind of model, with its article.
+    noun: the wanted kind of model, with its article. instead: how others can be built.
     """
     family = config.get("model_type")
     keys = ENCODER_KEYS.get(str(family))
     if keys is None:
         what = f"the architecture {family!r} is not supported as {noun}"
-        remedy = f"supported: {', '.join(ENCODER_KEYS)}; others as an .onnx file"
+        remedy = f"supported: {', '.join(ENCODER_KEYS)}; others: {instead}"
         raise InvalidInput(Problem(where, what, remedy))
     settings = Settings(config, where, "config.json")
     settings.ignore(HARMLESS | keys)

@@ -160,6 +160,10 @@ _BERT_KEYS = frozenset(
         *("model_type", "tie_word_embeddings", "position_embedding_type"),
     }
 )
+_DEBERTA_KEYS = _BERT_KEYS | {
+    *("relative_attention", "max_relative_positions", "position_biased_input", "legacy"),
+    *("pos_att_type", "pooler_hidden_size", "pooler_hidden_act", "pooler_dropout"),
+}
 ENCODER_KEYS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert"), _BERT_KEYS),
     "electra": _BERT_KEYS
@@ -191,18 +195,23 @@ ENCODER_KEYS: Mapping[str, frozenset[str]] = {
             "deterministic_flash_attn",
         }
     ),
-    "deberta-v2": _BERT_KEYS
+    "deberta": _DEBERTA_KEYS,
+    "roformer": _BERT_KEYS | {"embedding_size", "rotary_value"},
+    "convbert": _BERT_KEYS | {"embedding_size", "head_ratio", "conv_kernel_size", "num_groups"},
+    "squeezebert": _BERT_KEYS
+    | {"embedding_size"}
+    | {f"{part}_groups" for part in ("q", "k", "v", "post_attention", "intermediate", "output")},
+    "mobilebert": _BERT_KEYS
     | {
-        *("relative_attention", "max_relative_positions", "position_biased_input", "legacy"),
-        *(
-            "pos_att_type",
-            "position_buckets",
-            "share_att_key",
-            "norm_rel_ebd",
-            "attention_head_size",
-        ),
-        *("pooler_hidden_size", "pooler_hidden_act", "conv_kernel_size", "conv_act"),
-        *("embedding_size", "pooler_dropout"),
+        *("embedding_size", "true_hidden_size", "intra_bottleneck_size", "use_bottleneck"),
+        *("use_bottleneck_attention", "key_query_shared_bottleneck", "normalization_type"),
+        *("num_feedforward_networks", "trigram_input", "classifier_activation"),
+    },
+    "rembert": _BERT_KEYS | {"input_embedding_size", "output_embedding_size"},
+    "deberta-v2": _DEBERTA_KEYS
+    | {
+        *("position_buckets", "share_att_key", "norm_rel_ebd", "attention_head_size"),
+        *("conv_kernel_size", "conv_act", "embedding_size"),
     },
 }
 """Keys of an encoder's config.json that transformers reads when it exports it."""

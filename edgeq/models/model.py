@@ -13,6 +13,7 @@ from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TEXT_GENERATION, task_of
+from edgeq.core.tasks.task import exporting
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.architectures.wrappers import TEXT
 from edgeq.models.encoder import check_encoder, is_unused
@@ -123,7 +124,9 @@ def describe(
     directory = read_directory(located.path, where, _tensors_elsewhere(source, located, where))
     has_modules = (located.path / "modules.json").is_file()
     check_task(directory.config, directory.tensors, task_of(task), where, has_modules)
-    check_encoder(directory.config, where, task_of(task).noun)
+    instead = exporting(located.path, task_of(task).optimum_task)
+    instead += ", and name EXPORTED/model.onnx"
+    check_encoder(directory.config, where, task_of(task).noun, instead)
     tensors = {
         name: facts.shape
         for name, facts in directory.tensors.items()

@@ -174,9 +174,17 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "ModernBert",
         {"global_attn_every_n_layers": 2, "local_attention": 8, "pad_token_id": 0},
     ),
+    "deberta": (
+        "Deberta",
+        {"type_vocab_size": 0, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    ),
+    "roformer": ("RoFormer", {}),
+    "rembert": ("RemBert", {"input_embedding_size": 32}),
+    "convbert": ("ConvBert", {"embedding_size": 32, "conv_kernel_size": 3, "head_ratio": 1}),
     "deberta-v2": ("DebertaV2", {"type_vocab_size": 0, "conv_kernel_size": 3, **_RELATIVE}),
     "deberta-v3": ("DebertaV2", {"type_vocab_size": 0, "share_att_key": True, **_RELATIVE}),
 }
+PARTLY_FLOAT = ("convbert", "deberta")  # with steps that no number format is for
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -200,6 +208,8 @@ def test_other_architectures(tmp_path: Path, family: str) -> None:
     ids[mask == 0] = config.pad_token_id
     found = answer(built, ids, mask)
     np.testing.assert_allclose(found, expected(directory, ids, mask, "mean", False), atol=2e-5)
+    if family in PARTLY_FLOAT:
+        return
     assert set(large_weights(built)) >= {n for n in kept_weights(directory) if "layer" in n}
     assert not [w for w in find_weights(ir.load(built)) if w.obstacle]
 

@@ -53,6 +53,7 @@ PLACES = (
     "formats/test_load.py",
     "measure",
     "models/test_decoder_onnx.py",
+    "models/test_gemma3n.py",
     "models/test_float_onnx.py",
     "models/test_original_tokenizer.py",
     "pipeline",

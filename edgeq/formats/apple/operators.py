@@ -257,6 +257,8 @@ def _reshape(t: Translator, node: ir.Node, args: list[Value]) -> Any:
         return t.emit("reshape", str(node.name), x=args[0], shape=args[1])
     own = t.shape(args[0])
     sizes = [own[i] if size == 0 else int(size) for i, size in enumerate(wanted)]
+    if len(own) == len(sizes) and all(a in (b, -1) for a, b in zip(sizes, own, strict=True)):
+        return args[0]  # of six axes, it would keep coremltools from joining its neighbors
     unknown = [i for i, size in enumerate(sizes) if not isinstance(size, int)]
     if len(unknown) + sizes.count(-1) > 1:
         return t.emit(

@@ -29,7 +29,7 @@ import numpy as np
 
 from edgeq.core import child
 from edgeq.core.artifact import MODEL_FILE, Artifact, ValueInfo
-from edgeq.core.errors import EdgeqError, Missing, Problem
+from edgeq.core.errors import EdgeqError, LoadedOtherwise, Missing, Problem
 from edgeq.core.known_settings import SAMPLE_KEY, SESSION_BY_CPU, SESSION_BY_CPU_KEY, SESSION_KEY
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats import runtime_cache
@@ -58,7 +58,7 @@ class OpenModel:
 def open_model(package: Package, threads: int) -> OpenModel:
     """Open the prepared copy of `package`, made now if there is none; else the model itself.
 
-    Warns (RuntimeWarning) and falls back if the copy cannot be made, e.g. on a read-only disk.
+    Warns (LoadedOtherwise) and falls back if the copy cannot be made, e.g. on a read-only disk.
     """
     own = package.artifact.settings.get(SESSION_KEY)
     settings = _settings(package) if own is None else own
@@ -72,7 +72,7 @@ def open_model(package: Package, threads: int) -> OpenModel:
             warnings.warn(
                 f"{package.path}: loaded without a prepared copy, which takes up to "
                 f"{package.data_bytes / 2**20:.1f} MiB more memory that cannot be dropped: {error}",
-                RuntimeWarning,
+                LoadedOtherwise,
                 stacklevel=_callers_level(),
             )
     if not package.zipped:

@@ -209,6 +209,20 @@ GRAPHS: dict[str, tuple[list[onnx.NodeProto], tuple[int, ...], dict[str, Array]]
         (1, 16, 6, 6),
         {"w": numbers(32, 16, 3, 3), "v": numbers(4, 96), "m": numbers(96, 4)},
     ),
+    "pixels that become channels, reshaped twice": (
+        [
+            helper.make_node("Reshape", ["x", "apart"], ["a"]),
+            helper.make_node("Reshape", ["a", "again"], ["b"]),
+            helper.make_node("Transpose", ["b"], ["c"], perm=[0, 1, 3, 5, 2, 4]),
+            helper.make_node("Reshape", ["c", "together"], ["y"]),
+        ],
+        (1, 3, 6, 4),
+        {
+            "apart": np.array([1, 3, 3, 2, 2, 2]),
+            "again": np.array([0, -1, 3, 2, 2, 2]),
+            "together": np.array([1, 12, 3, 2]),
+        },
+    ),
     "a normalized convolution read twice": (
         [
             helper.make_node("Conv", ["x", "w"], ["a"]),
