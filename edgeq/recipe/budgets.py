@@ -85,6 +85,9 @@ class LatencyBudget(Frozen):
     )
 
 
+_MINUTES = 5.0
+
+
 class SpeedBudget(Frozen):
     """Tokens per second of a language model, judged by medians."""
 
@@ -100,16 +103,25 @@ class SpeedBudget(Frozen):
         "in which a phone grows hot and slows down.",
         examples=["15 tok/s"],
     )
-    minutes: float = Field(
-        default=5.0, gt=0, le=30, description="How long `sustained` is measured.", examples=[5]
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=30,
+        description="How long `sustained` is measured; 5 by default.",
+        examples=[5],
     )
 
     @model_validator(mode="after")
     def _minutes_are_of_something(self) -> SpeedBudget:
-        if "minutes" in self.model_fields_set and self.sustained is None:
+        if self.minutes is not None and self.sustained is None:
             what = "minutes says how long a sustained speed is measured, and none is asked for"
             raise refuse(what, "add e.g. 'sustained: 15 tok/s'")
         return self
+
+    @property
+    def sustained_seconds(self) -> float | None:
+        """How long a model writes without a pause; None without a budget for that."""
+        return None if self.sustained is None else 60 * (self.minutes or _MINUTES)
 
 
 class SizeBudget(Frozen):

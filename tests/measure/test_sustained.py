@@ -133,7 +133,7 @@ def quota() -> Iterator[Path]:
 
 
 def test_a_quota_is_found(quota: Path) -> None:
-    """A third of a CPU from the fourth second on."""
+    """A tenth of a CPU from the fourth second on."""
     from edgeq.measure.records import Sustained
 
     with subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True) as child:
@@ -142,10 +142,10 @@ def test_a_quota_is_found(quota: Path) -> None:
         (quota / "cgroup.procs").write_text(str(child.pid))
         time.sleep(4)
         if (quota / "cpu.max").exists():
-            (quota / "cpu.max").write_text("3300 10000")
+            (quota / "cpu.max").write_text("1000 10000")
         else:
             (quota / "cpu.cfs_period_us").write_text("10000")
-            (quota / "cpu.cfs_quota_us").write_text("3300")
+            (quota / "cpu.cfs_quota_us").write_text("1000")
         run = Sustained.model_validate_json(child.stdout.read())
     assert run.slowest_part >= 3
     assert run.slowest.tokens_per_second < 0.6 * run.first.tokens_per_second

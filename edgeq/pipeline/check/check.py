@@ -112,7 +112,7 @@ def _bench(request: CheckRequest, place: Place, progress: Progress, folder: Path
         workload=request.workload,
         compute_units=_units(here, request.devices),
         limits=limits,
-        sustain_seconds=60 * request.budgets.speed.minutes if "sustained" in limits else None,
+        sustain_seconds=request.budgets.speed.sustained_seconds if limits else None,
     )
 
 
