@@ -60,7 +60,10 @@ def run(
         str | None, typer.Option(help="Text for a language model to continue.")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Maximum number of tokens to generate. Default: 128.")
+        int | None,
+        typer.Option(
+            help="Maximum number of tokens to generate. Default: 128, or what the context has left."
+        ),
     ] = None,
     temperature: Annotated[
         float | None,
@@ -139,7 +142,10 @@ def compare(
         str | None, typer.Option(help="Prompt for both models; shows the answers side by side.")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Maximum number of tokens per answer. Default: 64.")
+        int | None,
+        typer.Option(
+            help="Maximum number of tokens per answer. Default: 64, or what the context has left."
+        ),
     ] = None,
     window: Annotated[int | None, typer.Option(help="Tokens per window. Default: 256.")] = None,
     windows: Annotated[

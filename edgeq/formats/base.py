@@ -159,7 +159,12 @@ class Model:
         raise self._unfit("logits")
 
     def generate(
-        self, prompt: str, max_tokens: int = 128, *, temperature: float = 0.0, seed: int = 0
+        self,
+        prompt: str,
+        max_tokens: int | None = None,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> Iterator[str]:
         """Continue `prompt`; yields text piece by piece."""
         raise self._unfit("generate")

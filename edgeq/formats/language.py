@@ -20,6 +20,8 @@ from edgeq.core.kv_cache import KvType
 from edgeq.formats.base import Array, Floats, Model
 
 Ids = npt.NDArray[np.int32]
+MOST_TOKENS = 128
+"""New tokens of a text for which no number is given, where the context has that many left."""
 _PIECE = 256  # tokens of a long text whose logits are held at once
 
 
@@ -155,15 +157,21 @@ class LanguageModel(Model, ABC):
         return result
 
     def generate(
-        self, prompt: str, max_tokens: int = 128, *, temperature: float = 0.0, seed: int = 0
+        self,
+        prompt: str,
+        max_tokens: int | None = None,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> Iterator[str]:
         """Continue `prompt` as it is, without a chat template; yields text as it comes.
 
-        Stops at an end token, which is not shown, or after `max_tokens`. Temperature 0 takes the
-        most likely token (the first if several are equal). Above 0, tokens are drawn from
-        softmax(logits / temperature); the same logits and `seed` give the same text. A character is
-        yielded once all of its bytes have arrived. Raises InvalidInput, before anything runs, for
-        an invalid option or if prompt and `max_tokens` together exceed `context`.
+        Stops at an end token, which is not shown, or after `max_tokens`; without it after 128, or
+        when `context` is full. Temperature 0 takes the most likely token (the first if several are
+        equal). Above 0, tokens are drawn from softmax(logits / temperature); the same logits and
+        `seed` give the same text. A character is yielded once all of its bytes have arrived. Raises
+        InvalidInput, before anything runs, for an invalid option or if prompt and `max_tokens`
+        together exceed `context`.
         """
         return self.decoded(self.draw(self.prompt_tokens(prompt), max_tokens, temperature, seed))
 
@@ -178,7 +186,7 @@ class LanguageModel(Model, ABC):
     def draw(
         self,
         token_ids: Sequence[int] | Array,
-        max_tokens: int,
+        max_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Iterator[int]:
@@ -186,8 +194,10 @@ class LanguageModel(Model, ABC):
 
         If another text is started meanwhile, the next token raises InvalidInput.
         """
-        _check_sampling(max_tokens, temperature, seed)
         ids = self._checked(token_ids, self.context)
+        if max_tokens is None:
+            max_tokens = fitting_tokens(MOST_TOKENS, self.context - len(ids))
+        _check_sampling(max_tokens, temperature, seed)
         if len(ids) + max_tokens > self.context:
             what = (
                 f"{len(ids)} prompt tokens and {max_tokens} more exceed the {self.context} "
@@ -265,6 +275,14 @@ class LanguageModel(Model, ABC):
             what = f"{wrong[0]} is not one of the model's {self.vocabulary} tokens"
             raise InvalidInput(Problem("token ids", what, "take them from tokens()"))
         return ids
+
+
+def fitting_tokens(default: int, room: int) -> int:
+    """The new tokens of a text for which no number is given: `default`, or `room` if that is less.
+
+    1 where there is no room, so that the prompt is refused.
+    """
+    return max(1, min(default, room))
 
 
 def _array(token_ids: Sequence[int] | Array) -> Array:

@@ -280,7 +280,7 @@ def write_text(
         ids = model.prompt_tokens(prompt)
     drawn = model.draw(
         ids,
-        128 if sampling.max_tokens is None else sampling.max_tokens,
+        sampling.max_tokens,
         0.0 if sampling.temperature is None else sampling.temperature,
         0 if sampling.seed is None else sampling.seed,
     )

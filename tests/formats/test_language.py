@@ -143,6 +143,16 @@ def test_a_full_context_is_an_error_and_never_shortened() -> None:
     assert len("".join(model.generate("abcd", 4))) == 4
 
 
+@given(st.integers(2, 200), st.integers(1, 200))
+def test_without_a_number_a_text_is_as_long_as_the_context_allows(context: int, used: int) -> None:
+    model = Table(context=context)
+    if used >= context:
+        with pytest.raises(InvalidInput, match=f"{used} .* {context} positions"):
+            model.generate("a" * used)
+        return
+    assert len("".join(model.generate("a" * used))) == min(128, context - used)
+
+
 @given(st.lists(st.integers() | st.text(max_size=2) | st.floats() | st.none(), max_size=4))
 def test_only_tokens_of_the_model_have_a_text(ids: list[Any]) -> None:
     model = Table()

@@ -56,6 +56,17 @@ def test_each_answer_is_the_model_s_own(prompt: str, seed: int, most: int) -> No
         assert (chance.text == "") == (len(alone[model]) == at)
 
 
+@pytest.mark.parametrize(("contexts", "tokens"), [((300, 200), 64), ((300, 24), 20)])
+def test_without_a_number_answers_fit_the_smaller_context(
+    contexts: tuple[int, int], tokens: int
+) -> None:
+    pair = [Table(context=context) for context in contexts]
+    found = side_by_side(opened(pair[0]), opened(pair[1], "b"), "abcd")
+    assert found.a.tokens == found.b.tokens == tokens
+    with pytest.raises(InvalidInput, match=f"{contexts[1]} prompt tokens and 1 more exceed"):
+        side_by_side(opened(pair[0]), opened(pair[1], "b"), "a" * contexts[1])
+
+
 def test_the_probabilities_are_the_models_own() -> None:
     pair = [Table(seed=1), Table(seed=2)]
     found = side_by_side(opened(pair[0]), opened(pair[1], "b"), "abc", 20)

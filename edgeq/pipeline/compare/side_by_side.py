@@ -13,11 +13,11 @@ from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import Progress
 from edgeq.formats.base import Floats
-from edgeq.formats.language import LanguageModel
+from edgeq.formats.language import LanguageModel, fitting_tokens
 from edgeq.measure.same_tokens import same_tokens
 from edgeq.pipeline.compare.compare import Opened, Side
 
-DEFAULT_TOKENS = 64
+_MOST_TOKENS = 64  # of an answer, where both contexts have that many left
 
 
 class Completion(Frozen):
@@ -98,17 +98,21 @@ def side_by_side(
     a: Opened,
     b: Opened,
     prompt: str,
-    max_tokens: int = DEFAULT_TOKENS,
+    max_tokens: int | None = None,
     progress: Progress = lambda step: None,
 ) -> SideBySide:
     """Let both models continue `prompt` greedily, up to `max_tokens`.
 
+    max_tokens: None for 64, or what the prompt leaves of the smaller context if that is less.
     Raises InvalidInput for models that are not language models with one tokenizer, and for a prompt
     that is empty or too long.
     """
     models = [_speaker(each) for each in (a, b)]
     _, ids = same_tokens(models, (a.path, b.path), prompt)
-    _check(models, ids, max_tokens)
+    room = min(model.context for model in models)
+    if max_tokens is None:
+        max_tokens = fitting_tokens(_MOST_TOKENS, room - len(ids))
+    _check(room, ids, max_tokens)
     voices = [_Voice(model) for model in models]
     scores = [voice.begin(ids) for voice in voices]
     difference = None
@@ -142,14 +146,13 @@ def _speaker(opened: Opened) -> LanguageModel:
     return opened.model
 
 
-def _check(models: list[LanguageModel], ids: list[int], max_tokens: int) -> None:
+def _check(room: int, ids: list[int], max_tokens: int) -> None:
     if max_tokens < 1:
         raise InvalidInput(
             Problem("--max-tokens", f"{max_tokens} is not a positive number", "give 1 or more")
         )
     if not ids:
         raise InvalidInput(Problem("--prompt", "is empty", "give a text of one character or more"))
-    room = min(model.context for model in models)
     if len(ids) + max_tokens > room:
         what = f"{len(ids)} prompt tokens and {max_tokens} more exceed {room} positions"
         raise InvalidInput(Problem("--prompt", what, "shorten it, or lower --max-tokens"))

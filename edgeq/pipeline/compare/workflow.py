@@ -11,7 +11,7 @@ from edgeq.formats.language import LanguageModel
 from edgeq.measure.divergence import DEFAULT_WINDOWS
 from edgeq.pipeline.compare.compare import Comparison, Opened, compare_opened, open_any
 from edgeq.pipeline.compare.encoders import EncoderComparison, compare_encoders
-from edgeq.pipeline.compare.side_by_side import DEFAULT_TOKENS, SideBySide, side_by_side
+from edgeq.pipeline.compare.side_by_side import SideBySide, side_by_side
 from edgeq.recipe.windows import DEFAULT_WINDOW
 
 
@@ -54,8 +54,7 @@ def compare_models(
     """
     first, second = (open_any(path, progress=progress) for path in (a, b))
     if asked.prompt is not None:
-        most = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
-        return side_by_side(first, second, asked.prompt, most, progress)
+        return side_by_side(first, second, asked.prompt, asked.max_tokens, progress)
     assert asked.text is not None  # `CompareOptions` has exactly one of them
     if any(isinstance(each.model, LanguageModel) for each in (first, second)):
         return _divergence(first, second, asked.text, asked, progress)

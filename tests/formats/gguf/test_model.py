@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -505,6 +506,20 @@ def test_the_command_line_continues_a_prompt(small: Path) -> None:
     answer = json.loads(done.stdout)
     assert answer["text"] == "".join(model.generate("Once", temperature=1, seed=4))
     assert answer["tokens"] <= 128 and answer["prompt_tokens"] == len(model.tokens("Once"))
+
+
+def test_a_short_context_is_filled_and_a_typed_number_that_exceeds_it_refused(
+    folder: Path,
+) -> None:
+    source = shutil.copytree(WREN, folder / "short", copy_function=shutil.copyfile)
+    config = json.loads((WREN / "config.json").read_bytes())
+    (source / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
+    file = write_file(source, folder / "short.gguf")
+    answer = json.loads(edgeq_run(file, "--prompt", "Once upon a time", "--json").stdout)
+    assert answer["text"] == "".join(load(file).generate("Once upon a time", answer["tokens"]))
+    assert answer["prompt_tokens"] + answer["tokens"] == 64
+    done = edgeq_run(file, "--prompt", "Once upon a time", "--max-tokens", "64")
+    assert done.returncode == 2 and "and 64 more exceed the 64 positions" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal on Windows")
