@@ -55,9 +55,7 @@ def test_a_setting_of_a_family_of_text_and_images_is_refused_by_name(
     (model / "config.json").write_text(
         json.dumps({**names, "text_config": {"enable_moe_block": True}})
     )
-    with pytest.raises(
-        InvalidInput, match="gemma: config.json: enable_moe_block True is not supported"
-    ):
+    with pytest.raises(InvalidInput, match=r"gemma: config\.json: enable_moe_block True is not"):
         write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
     assert not (tmp_path / "a.yaml").exists()
 
