@@ -179,11 +179,11 @@ def record(folder: Path) -> None:
 
 
 def _add_noise(path: Path, rng: np.random.Generator) -> None:
-    """White noise, 10 dB below the speech."""
+    """White noise, 20 dB below the speech."""
     with wave.open(str(path)) as file:
         layout, samples = file.getparams(), file.readframes(file.getnframes())
     speech = np.frombuffer(samples, "<i2").astype(np.float64)
-    noise = rng.normal(0, np.sqrt(np.mean(speech**2) / 10), len(speech))
+    noise = rng.normal(0, np.sqrt(np.mean(speech**2) / 100), len(speech))
     with wave.open(str(path), "wb") as file:
         file.setparams(layout)
         file.writeframes((speech + noise).clip(-32768, 32767).astype("<i2").tobytes())

@@ -107,6 +107,7 @@ BUDGETS: Registry[Budget] = Registry(
         _latency("first_token", "the wait for the first word"),
         _speed("prompt", "the speed at which it reads"),
         _speed("generation", "the speed at which it writes"),
+        _speed("sustained", "the speed at which it still writes after minutes"),
         Budget("size", "download", "bytes", "at most", "the download"),
         _quality(
             "cosine",

@@ -43,6 +43,7 @@ from edgeq.measure.replies import (
     RunTimesReply,
     TextTimesReply,
 )
+from edgeq.measure.sustained import summarise_moments
 from edgeq.measure.text_answers import run_quality
 from edgeq.places.place import ALL_PASSES, Place, Unreachable
 from edgeq.places.process import PassFailed, Request
@@ -59,7 +60,8 @@ class Bench:
     answers here; by default `float_dir`. `folder` is an existing directory for scratch files that
     may be deleted after measuring, `workload` the work given to language models, `compute_units`
     the units that Core ML may use, on a Mac. `limits` are time budgets, by `Request`'s names:
-    artifacts are timed until each is decided, or too much time has passed. Raises InvalidInput if
+    artifacts are timed until each is decided, or too much time has passed; after that they write
+    for `sustain_seconds`, if they are language models. Raises InvalidInput if
     an artifact was changed or the evaluation data do not fit the model, Missing if the place lacks
     something or is lost.
     """
@@ -77,6 +79,7 @@ class Bench:
         compute_units: ComputeUnits | None = None,
         reference: Callable[[], Path] | None = None,
         limits: Mapping[str, float] | None = None,
+        sustain_seconds: float | None = None,
     ) -> None:
         self._float_dir = float_dir
         self._float = read_artifact(float_dir)
@@ -84,7 +87,7 @@ class Bench:
         self._cpu = place.device().chip
         self._absent = _absent(self._float, place)
         self._compute_units = compute_units
-        self._limits = dict(limits or {})
+        self._limits, self._sustain_seconds = dict(limits or {}), sustain_seconds
         self._effort: Effort = effort
         self._progress = progress
         self._folder = folder
@@ -114,7 +117,11 @@ class Bench:
         pace = foretell(self._limits, baseline.get("latency") or baseline.get("generation"))
         if pace:
             self._progress(f"{artifact.name}: {pace}")
-        times = self._times(artifact_dir, artifact, failures, limits=self._limits)
+        if self._sustain_seconds is not None:
+            minutes = self._sustain_seconds / 60
+            self._progress(f"{artifact.name}: then writes for {minutes:g} min without a pause")
+        asked = {"limits": self._limits, "sustain_seconds": self._sustain_seconds}
+        times = self._times(artifact_dir, artifact, failures, **asked)
         quality = self._judged(artifact_dir, artifact, failures)
         return (
             self._measurement(
@@ -176,7 +183,8 @@ class Bench:
         loading = (reply.load_seconds, conditions, reply.compiled_load_seconds)
         if isinstance(reply, TextTimesReply):
             prompt = self._data.timed["workload"]["prompt"]
-            seen["generation"] = generation.summarise(reply.timing, prompt, *loading)
+            sustained = summarise_moments(reply.moments)
+            seen["generation"] = generation.summarise(reply.timing, prompt, *loading, sustained)
         else:
             seen["latency"] = latency.summarise(reply.timing, *loading)
         return seen

@@ -15,7 +15,7 @@ class Bystanders:
     def __init__(self) -> None:
         self._begin = time.monotonic()
         self._busy, self._own = _busy_seconds(), _own_seconds()
-        self._megahertz = _megahertz()
+        self._megahertz = megahertz()
 
     def seen(self) -> dict[str, object]:
         """Number of CPUs, how many of them others used, and frequencies, as `Conditions`."""
@@ -34,7 +34,7 @@ class Bystanders:
         return max(0.0, busy - own) / elapsed
 
     def _frequencies(self) -> tuple[float, float] | None:
-        found = [each for each in (self._megahertz, _megahertz()) if each]
+        found = [each for each in (self._megahertz, megahertz()) if each]
         return (min(found), max(found)) if len(found) == 2 else None
 
 
@@ -50,9 +50,20 @@ def _own_seconds() -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def _megahertz() -> float | None:
+def megahertz() -> float | None:
+    """The CPU's frequency now; None if the system does not report it."""
     try:
         found = psutil.cpu_freq()
     except (AttributeError, NotImplementedError, OSError, RuntimeError):
         return None
     return float(found.current) if found else None
+
+
+def celsius() -> float | None:
+    """The hottest sensor's temperature now; None if the system reports none."""
+    try:
+        sensors = psutil.sensors_temperatures()
+    except (AttributeError, NotImplementedError, OSError, RuntimeError):
+        return None
+    found = [each.current for group in sensors.values() for each in group if each.current]
+    return float(max(found)) if found else None

@@ -16,7 +16,7 @@ def foretell(limits: Mapping[str, float], pace: Latency | Generation | None) -> 
 
     Empty without budgets or without a speed.
     """
-    asked = {_QUANTILES[key] for key in limits}
+    asked = {_QUANTILES[key] for key in limits if key in _QUANTILES}
     if pace is None or not asked:
         return ""
     runs = max(map(needed, asked))

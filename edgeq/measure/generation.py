@@ -11,7 +11,7 @@ from edgeq.formats.language import Ids, LanguageModel
 from edgeq.measure.bystanders import Bystanders
 from edgeq.measure.latency import WARMUP_RUNS
 from edgeq.measure.order_statistics import quantile
-from edgeq.measure.records import Conditions, Generation, Rate
+from edgeq.measure.records import Conditions, Generation, Rate, Sustained
 from edgeq.measure.sequential import Limit, settle, tails
 
 QUICK_TEXTS, QUICK_SECONDS = 128, 10.0
@@ -69,19 +69,19 @@ def time_texts(
     """
     for _ in range(WARMUP_RUNS - 1):
         model.prefill(prompt)
-    _one_text(model, prompt, count, clock)
+    one_text(model, prompt, count, clock)
     first: list[float] = []
     tokens: list[list[float]] = []
     totals: list[float] = []
 
     def take_text() -> None:
-        seconds, rest = _one_text(model, prompt, count, clock)
+        seconds, rest = one_text(model, prompt, count, clock)
         first.append(seconds)
         tokens.append(rest)
         totals.append(sum(rest))
 
     def take_prompt() -> None:
-        first.append(_one_text(model, prompt, 0, clock)[0])
+        first.append(one_text(model, prompt, 0, clock)[0])
 
     bystanders = Bystanders()
     begin = clock()
@@ -92,9 +92,10 @@ def time_texts(
     return Timing(first, tokens, looks, text_looks, bystanders.seen())
 
 
-def _one_text(
+def one_text(
     model: LanguageModel, prompt: Ids, count: int, clock: Callable[[], float]
 ) -> tuple[float, list[float]]:
+    """Seconds to the first token after a prompt, and of each of `count` more."""
     start = clock()
     token = int(model.prefill(prompt).argmax())
     now = clock()
@@ -119,10 +120,11 @@ def summarise(
     load_seconds: float,
     conditions: Conditions,
     compiled_load_seconds: float | None = None,
+    sustained: Sustained | None = None,
 ) -> Generation:
     """Summarize the times of `timing`; speeds are judged per text.
 
-    The loading times are as in `Generation`.
+    The loading times and `sustained` are as in `Generation`.
     """
     generated = len(timing.tokens[0])
     every = [seconds for text in timing.tokens for seconds in text]
@@ -140,13 +142,14 @@ def summarise(
         first_token_p90=quantile(timing.first, 0.9, tails(0.9, timing.looks)),
         token_p50=quantile(every, 0.5),
         token_p90=quantile(every, 0.9),
-        prompt_speed=_rate(prompt_tokens, timing.first, timing.looks),
-        generation_speed=_rate(generated, list(map(sum, timing.tokens)), timing.text_looks),
+        prompt_speed=rate(prompt_tokens, timing.first, timing.looks),
+        generation_speed=rate(generated, list(map(sum, timing.tokens)), timing.text_looks),
+        sustained=sustained,
         conditions=conditions,
     )
 
 
-def _rate(tokens: int, seconds: Sequence[float], looks: Sequence[int]) -> Rate:
+def rate(tokens: int, seconds: Sequence[float], looks: Sequence[int] = ()) -> Rate:
     """Tokens per second at the median of `seconds`, each the time of `tokens`."""
     median = quantile(seconds, 0.5, tails(0.5, looks))
     slowest, fastest = median.high_seconds, median.low_seconds

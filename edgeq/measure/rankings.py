@@ -111,7 +111,7 @@ def _kept(query: Query) -> tuple[int, int]:
 
 
 def _ndcg(queries: Sequence[Query]) -> tuple[Floats, Floats] | None:
-    """Of each query with a relevant text, the artifact's and the original's."""
+    """nDCG@10 of the artifact and of the original, for each query with a relevant text."""
     known = [(q, q.relevance) for q in queries if q.relevance is not None and q.relevance.any()]
     if not known:
         return None

@@ -117,6 +117,30 @@ class Rate(Frozen):
     )
 
 
+class Moment(Frozen):
+    """A short part of a run without a pause."""
+
+    end_seconds: float = Field(description="Its end, from the beginning of the run.")
+    tokens: int = Field(description="Tokens generated in it, first ones of texts left out.")
+    seconds: float = Field(description="The time they took, without reading prompts.")
+    megahertz: float | None = Field(
+        default=None, description="The lowest CPU frequency seen in it; null if not reported."
+    )
+    celsius: float | None = Field(
+        default=None, description="The highest temperature seen in it; null if not reported."
+    )
+
+
+class Sustained(Frozen):
+    """Text after text without a pause, in five parts of equal length."""
+
+    seconds: float = Field(description="How long.")
+    moments: tuple[Moment, ...] = Field(description="The run in order, in sixty steps.")
+    first: Rate = Field(description="The median of the first part.")
+    slowest: Rate = Field(description="The median of the part with the lowest.")
+    slowest_part: int = Field(description="Which part that is, from 1 to 5.")
+
+
 class Generation(Loading):
     """Times of a language model in a fresh process: a prompt, then tokens, text after text."""
 
@@ -144,6 +168,9 @@ class Generation(Loading):
     token_p90: Quantile
     prompt_speed: Rate = Field(description="Prompt tokens divided by the time to the first token.")
     generation_speed: Rate = Field(description="Further tokens of a text divided by their time.")
+    sustained: Sustained | None = Field(
+        default=None, description="A run without a pause; null unless a budget asks for it."
+    )
     conditions: Conditions
 
 

@@ -9,7 +9,14 @@ from edgeq.core.terms import Effort
 from edgeq.formats.base import Model
 from edgeq.measure import generation, latency
 from edgeq.measure.divergence import Divergence
-from edgeq.measure.records import Conditions, Loading, Memory, MemoryFigures, OperatorPlacement
+from edgeq.measure.records import (
+    Conditions,
+    Loading,
+    Memory,
+    MemoryFigures,
+    Moment,
+    OperatorPlacement,
+)
 from edgeq.places.place import Surroundings
 from edgeq.places.process import Request
 
@@ -69,11 +76,15 @@ class RunTimesReply(_TimesReply):
 
 
 class TextTimesReply(_TimesReply):
-    """The same of a language model: the fields of `edgeq.measure.generation.Timing`."""
+    """The same of a language model: the fields of `edgeq.measure.generation.Timing`.
+
+    moments: of the run without a pause; none unless it was asked for, or from `edgeq-runner`.
+    """
 
     first: list[float]
     tokens: list[list[float]]
     text_looks: tuple[int, ...]
+    moments: tuple[Moment, ...] = ()
 
     @property
     def steps(self) -> list[float]:

@@ -14,9 +14,11 @@ from edgeq.formats.loaded import load
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, choices, divergence, generation, memory
 from edgeq.measure.predictions import LivePredictions, Predictions
+from edgeq.measure.records import Moment
 from edgeq.measure.reference import RecordedPredictions, read_recorded, same_windows
 from edgeq.measure.replies import DivergenceReply, MemoryReply, Reply, TextTimesReply, about
 from edgeq.measure.same_tokens import same_tokens
+from edgeq.measure.sustained import sustain
 from edgeq.places.process import Request
 from edgeq.recipe.budgets import Workload
 from edgeq.recipe.data_sets import read_corpus
@@ -24,7 +26,7 @@ from edgeq.recipe.windows import split
 
 
 def time_texts(request: Request) -> TextTimesReply:
-    """The latency pass: a prompt and generated tokens, repeatedly."""
+    """The latency pass: a prompt and generated tokens, repeatedly; then without a pause."""
     work = _workload(request)
     start = time.perf_counter()
     model = _load(request.artifact, request, work.context)
@@ -33,6 +35,9 @@ def time_texts(request: Request) -> TextTimesReply:
     prompt = np.resize(ids, work.prompt)
     wanted = generation.targets(request.limits, work.prompt, work.generate)
     timing = generation.time_texts(model, prompt, work.generate, request.effort, wanted)
+    moments: list[Moment] = []
+    if request.sustain_seconds is not None:
+        moments = sustain(model, prompt, work.generate, request.sustain_seconds)
     return TextTimesReply(
         **about(model),
         inputs=f"prompt {work.prompt}, generate {work.generate}, {_context_words(model)}",
@@ -41,6 +46,7 @@ def time_texts(request: Request) -> TextTimesReply:
         tokens=timing.tokens,
         looks=timing.looks,
         text_looks=timing.text_looks,
+        moments=tuple(moments),
         **timing.disturbed,
         **model.facts(),
     )

@@ -182,7 +182,7 @@ def read_directory(
     stacked = stacked_names(found, family.stacked) if family else {}
     joined = _expert_parts(found, family) if family else {}
     extended = _extended(found, config, family) if family else {}
-    unread = _unread(config, family) if family and family.unread else {}
+    unread = _unread(config, family, where) if family and family.unread else {}
     absent = {name: shape for name, shape in unread.items() if shape and name not in found}
     found = {name: facts for name, facts in found.items() if unread.get(name, (1,))}
     head = read_head(path, where)
@@ -295,9 +295,9 @@ def _extended(
     }
 
 
-def _unread(config: Mapping[str, Any], family: Family) -> dict[str, tuple[int, ...]]:
+def _unread(config: Mapping[str, Any], family: Family, where: str) -> dict[str, tuple[int, ...]]:
     """Shapes of weights that nothing reads; without axes if they are left out of every file."""
-    decoder = decoder_of(config, "config.json")
+    decoder = decoder_of(config, where)
     shapes = decoder.tensors()
     unread = (f"model.layers.{at}.{name}" for at in decoder.borrowed for name in family.unread)
     return {name: shapes.get(name, ()) for name in unread}

@@ -43,8 +43,9 @@ class Request(Frozen):
     the log-likelihoods of the choices of each question, written there; or, for `ids`, the logits of
     the `last` of these tokens, None for all, run `piece` at a time. limits: time
     budgets by key (p50, p90, first_token in seconds; prompt, generation in tokens per second), for
-    which the latency pass makes as many runs as a decision needs. `compute_units` are those of a
-    Core ML package, as in `edgeq.load`.
+    which the latency pass makes as many runs as a decision needs; after that it lets a language
+    model write without a pause for `sustain_seconds`. `compute_units` are those of a Core ML
+    package, as in `edgeq.load`.
     """
 
     work: Pass
@@ -66,6 +67,7 @@ class Request(Frozen):
     piece: int | None = None
     compute_units: ComputeUnits | None = None
     limits: dict[str, float] = Field(default_factory=dict)
+    sustain_seconds: float | None = None
 
 
 class Requests(Frozen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.budgets import Budget
@@ -85,8 +85,11 @@ class LatencyBudget(Frozen):
     )
 
 
+_MINUTES = 5.0
+
+
 class SpeedBudget(Frozen):
-    """Tokens per second of a language model, judged by the median of the runs."""
+    """Tokens per second of a language model, judged by medians."""
 
     prompt: TokensPerSecond | None = Field(
         default=None, description="Lower bound for reading a prompt.", examples=["200 tok/s"]
@@ -94,6 +97,31 @@ class SpeedBudget(Frozen):
     generation: TokensPerSecond | None = Field(
         default=None, description="Lower bound for generating an answer.", examples=["20 tok/s"]
     )
+    sustained: TokensPerSecond | None = Field(
+        default=None,
+        description="Lower bound for the slowest fifth of `minutes` of writing without a pause, "
+        "in which a phone grows hot and slows down.",
+        examples=["15 tok/s"],
+    )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=30,
+        description="How long `sustained` is measured; 5 by default.",
+        examples=[5],
+    )
+
+    @model_validator(mode="after")
+    def _minutes_are_of_something(self) -> SpeedBudget:
+        if self.minutes is not None and self.sustained is None:
+            what = "minutes says how long a sustained speed is measured, and none is asked for"
+            raise refuse(what, "add e.g. 'sustained: 15 tok/s'")
+        return self
+
+    @property
+    def sustained_seconds(self) -> float | None:
+        """How long a model writes without a pause; None without a budget for that."""
+        return None if self.sustained is None else 60 * (self.minutes or _MINUTES)
 
 
 class SizeBudget(Frozen):

@@ -46,14 +46,16 @@ def test_a_language_models_recipe_is_planned_within_its_own_budgets(tmp_path: Pa
     assert {target.format for target in planned.recipe.targets} == {"gguf"}
 
 
-def test_a_family_of_text_and_images_that_is_not_known_is_refused_by_what_it_lacks(
+def test_a_setting_of_a_family_of_text_and_images_is_refused_by_name(
     tmp_path: Path,
 ) -> None:
     model = tmp_path / "gemma"
     shutil.copytree(WREN, model, copy_function=shutil.copyfile)
     names = {"model_type": "gemma4", "architectures": ["Gemma4ForConditionalGeneration"]}
-    (model / "config.json").write_text(json.dumps({**names, "text_config": {}}))
-    with pytest.raises(InvalidInput, match="no operators for heads of two widths"):
+    (model / "config.json").write_text(
+        json.dumps({**names, "text_config": {"enable_moe_block": True}})
+    )
+    with pytest.raises(InvalidInput, match=r"gemma: config\.json: enable_moe_block True is not"):
         write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
     assert not (tmp_path / "a.yaml").exists()
 

@@ -21,6 +21,7 @@ TEXT_GENERATION = Task(
         "latency.first_token",
         "speed.prompt",
         "speed.generation",
+        "speed.sustained",
         "quality.top1",
         "quality.kl",
         "quality.kl_p99",

@@ -75,7 +75,7 @@ def _binary(t: Translator, node: ir.Node, args: list[Value]) -> Any:
 
 @handles("Div")
 def _divide(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    """Of integers, ONNX drops the fraction, and Apple's division rounds down: signs go apart."""
+    """ONNX drops the fraction of integers, Apple's division rounds down: signs go apart."""
     name, (x, y) = str(node.name), args
     if not any(not isinstance(a, np.ndarray) and t.is_int(a) for a in args):
         return t.emit("real_div", name, x=x, y=y)

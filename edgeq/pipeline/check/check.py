@@ -100,7 +100,7 @@ def check(request: CheckRequest, place: Place, progress: Progress) -> list[Verdi
 
 def _bench(request: CheckRequest, place: Place, progress: Progress, folder: Path) -> Bench:
     here, given = place.device(), _bearable(request.evaluation, place)
-    recorded = request.reference
+    recorded, limits = request.reference, _time_limits(request, place)
     return Bench(
         request.float_dir,
         given,
@@ -111,7 +111,8 @@ def _bench(request: CheckRequest, place: Place, progress: Progress, folder: Path
         folder=folder,
         workload=request.workload,
         compute_units=_units(here, request.devices),
-        limits=_time_limits(request, place),
+        limits=limits,
+        sustain_seconds=request.budgets.speed.sustained_seconds if limits else None,
     )
 
 

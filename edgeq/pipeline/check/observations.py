@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from edgeq.core.budgets import Unit
@@ -18,7 +19,9 @@ from edgeq.measure.records import (
     Memory,
     Quantile,
     Rate,
+    Sustained,
 )
+from edgeq.measure.sustained import describe
 from edgeq.pipeline.check.observations_quality import QualityObservations
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.subject import Observation
@@ -75,6 +78,19 @@ class Observations(QualityObservations):
         return self._time(
             seen, baseline, lambda times: getattr(times, f"{name}_speed"), expected, "tokens/s"
         )
+
+    def sustained(self) -> Observation:
+        """Tokens per second in the slowest part of a run without a pause.
+
+        Full precision does not run as long. No speed is estimated: heat is not.
+        """
+        seen = self.measured.generation
+        if seen is not None and seen.sustained is None and self.is_here:
+            return Observation(how="not run", reason="edgeq-runner has no such pass")
+        found = self._time(seen, None, lambda times: _sustained(times).slowest, None, "tokens/s")
+        if found.value is None or seen is None:
+            return found
+        return replace(found, reason=f"{describe(_sustained(seen))}; {found.reason}")
 
     def placement(self, unit: ComputeUnit) -> Observation:
         """The share of operators that Core ML runs on a unit: npu or gpu."""
@@ -155,6 +171,11 @@ class Observations(QualityObservations):
             f"{shown} is {side} bound, not this device's"
         )
         return Observation(how="not run", reason=reason, remedy=NATIVE_BUILD)
+
+
+def _sustained(times: Generation) -> Sustained:
+    assert times.sustained is not None
+    return times.sustained
 
 
 def _interval(found: Quantile | Rate) -> tuple[float, float, float | None]:

@@ -18,6 +18,7 @@ _READINGS: Mapping[str, Callable[[Observations], Observation]] = {
     "latency.first_token": Observations.first_token,
     "speed.prompt": lambda observations: observations.speed("prompt"),
     "speed.generation": lambda observations: observations.speed("generation"),
+    "speed.sustained": Observations.sustained,
     "size.download": Observations.size,
     "quality.cosine": Observations.cosine,
     "quality.spearman": Observations.spearman,

@@ -22,6 +22,7 @@ from edgeq.report.page.frontier import frontier_note
 from edgeq.report.page.memory import memory_figures
 from edgeq.report.page.parts import parts_table
 from edgeq.report.page.record import Report, carried
+from edgeq.report.page.sustained import sustained_figures
 from edgeq.report.page.tensors import fitted_table, tensor_figure, tensor_tables
 from edgeq.report.page.times import time_figures
 from edgeq.report.page.transcripts import differing
@@ -98,7 +99,7 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
     """Return the template's variables. names: artifacts whose tensors are listed, None for all."""
     figures: dict[str, list[Figure]] = {
         "memory": memory_figures(report),
-        "times": time_figures(report),
+        "times": [*time_figures(report), *sustained_figures(report)],
         "distance": distance_figures(report),
     }
     tensors = tensor_figure(report, names)
