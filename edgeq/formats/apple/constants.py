@@ -59,6 +59,15 @@ class Weight:
     inputs: InputCodes | None = None
     outlier_weights: Floats | None = None
 
+    def part(self, name: str, start: int, stop: int) -> Weight:
+        """Some rows of a weight of two axes, under a name of their own."""
+        codes = self.codes and self.codes.part(start, stop)
+        return Weight(name, (stop - start, *self.shape[1:]), lambda: self.read()[start:stop], codes)
+
+    def values(self) -> Array:
+        """What the file has: the values of its codes, if it has any."""
+        return self.codes.dequantize().reshape(self.shape) if self.codes else self.read()
+
 
 def pack_indices(codes: Codes, bits: int) -> NDArray[np.uint8]:
     """Indices packed without gaps, lowest bit first, uint8 `(bytes,)`: the layout of iOS 16."""
