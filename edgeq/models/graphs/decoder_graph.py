@@ -10,14 +10,14 @@ import onnx_ir as ir
 
 from edgeq.core.metadata_keys import CONTEXT_KEY, SWITCH_KEY
 from edgeq.models.architectures import Decoder
-from edgeq.models.architectures.experts import PREFERENCE, Experts
 from edgeq.models.graphs.altup import AltUpStates
 from edgeq.models.graphs.decoder_parts import DecoderParts
 from edgeq.models.graphs.decoder_rope import Rotation, Rotations
-from edgeq.models.graphs.delta_rule import DeltaRule, convolved
-from edgeq.models.graphs.mixture import mixture
+from edgeq.models.graphs.delta_rule import linear_attention
+from edgeq.models.graphs.mixture import mixed_experts
 from edgeq.models.graphs.per_layer import mixed_in, per_layer_inputs
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
+from edgeq.models.graphs.short_convolution import short_convolution
 from edgeq.models.graphs.streamed import StreamedTensor
 from edgeq.models.weights import Weights
 
@@ -232,7 +232,7 @@ class DecoderGraph(DecoderParts):
         inner = self.normed(hidden, stem, norms.before_feed_forward)
         experts = self.decoder.experts_of(layer)
         fed = (
-            self._mixture(f"{stem}.mlp", inner, experts)
+            mixed_experts(self, f"{stem}.mlp", inner, experts)
             if experts
             else self.feed_forward(f"{stem}.mlp", inner)
         )
@@ -243,15 +243,12 @@ class DecoderGraph(DecoderParts):
     ) -> ir.Value:
         if self.decoder.attends(layer):
             return self._attention(layer, hidden, positions, present)
-        delta, past = self.decoder.delta, self._begun(layer, positions)
-        if delta is None:
-            return self._convolution(layer, hidden, past, present)
-        rule = DeltaRule(self.writer, self.weights, delta, self.decoder.norm_eps)
-        stem = f"model.layers.{layer}.linear_attn"
-        parts = ("qkv", "z", "b", "a")
-        given = [self.linear(hidden, f"{stem}.in_proj_{part}", bias=False) for part in parts]
-        gated = rule.build(stem, given, past, present)
-        return self.linear(gated, f"{stem}.out_proj", bias=False)
+        past, stem = self._begun(layer, positions), f"model.layers.{layer}"
+        delta, kind = self.decoder.delta, self.decoder.convolution
+        if delta is not None:
+            return linear_attention(self, delta, f"{stem}.linear_attn", hidden, past, present)
+        assert kind is not None
+        return short_convolution(self, kind, f"{stem}.conv", hidden, past[0], present)
 
     def _begun(self, layer: int, positions: _Positions) -> list[ir.Value]:
         """What a layer has carried on; zeros at the beginning of a text."""
@@ -359,63 +356,11 @@ class DecoderGraph(DecoderParts):
         whole = self.numbers([1, -1, decoder.heads * decoder.head_dim])
         return [self.append("Reshape", [part, whole]) for part in parts]
 
-    def _convolution(
-        self, layer: int, hidden: ir.Value, past: list[ir.Value], present: list[ir.Value]
-    ) -> ir.Value:
-        kind, stem = self.decoder.convolution, f"model.layers.{layer}.conv"
-        assert kind is not None
-        parts = self.linear(hidden, f"{stem}.in_proj", bias=kind.bias)
-        gate, second, value = self.split(parts, 3)
-        given, name = self.append("Mul", [gate, value]), f"{stem}.conv.weight"
-        summed, left = convolved(self.writer, past[0], given, name, self.vector(name))
-        present.append(left)
-        if kind.bias:
-            bias = self.writer.constant(f"{stem}.conv.bias", self.vector(f"{stem}.conv.bias"))
-            summed = self.append("Add", [summed, bias])
-        gated = self.append("Mul", [second, summed])
-        return self.linear(gated, f"{stem}.out_proj", bias=kind.bias)
-
     def _past(self, layer: int) -> list[ir.Value]:
         return [
             self._input(f"past_key_values.{layer}.{name}", ir.DataType.FLOAT, shape)
             for name, shape in carried(self.decoder, layer).items()
         ]
-
-    def _mixture(self, stem: str, hidden: ir.Value, experts: Experts) -> ir.Value:
-        def feed_forward(expert: int, rows: ir.Value) -> ir.Value:
-            own = f"{stem}.experts.{expert}"
-            if experts.limit is None:
-                return self.feed_forward(own, rows)
-            gate, up = (
-                self.linear(rows, f"{own}.{name}_proj", bias=experts.bias)
-                for name in ("gate", "up")
-            )
-            gated = self._limited(gate, up, experts.limit)
-            return self.linear(gated, f"{own}.down_proj", bias=experts.bias)
-
-        scores = self.linear(hidden, f"{stem}.gate", bias=experts.bias)
-        preference = None
-        if experts.preference:
-            name = f"{stem.removesuffix('mlp')}{PREFERENCE}"
-            preference = self.writer.constant(name, self.vector(name))
-        mixed = mixture(self.writer, experts, hidden, scores, preference, feed_forward)
-        return self.append("Add", [mixed, self._shared(stem, hidden)]) if experts.shared else mixed
-
-    def _shared(self, stem: str, hidden: ir.Value) -> ir.Value:
-        """What the expert that every token passes through makes of it, times its share."""
-        share = self.linear(hidden, f"{stem}.shared_expert_gate", bias=False)
-        fed = self.feed_forward(f"{stem}.shared_expert", hidden)
-        return self.append("Mul", [fed, self.append("Sigmoid", [share])])
-
-    def _limited(self, gate: ir.Value, up: ir.Value, limit: float) -> ir.Value:
-        least, most, one = (
-            self.writer.constant("limit", np.array(number, np.float32))
-            for number in (-limit, limit, 1)
-        )
-        gate = self.append("Clip", [gate, None, most])
-        gate = self.append("QuickGelu", [gate], {"alpha": 1.702}, domain=CONTRIB)
-        up = self.append("Add", [self.append("Clip", [up, least, most]), one])
-        return self.append("Mul", [gate, up])
 
     def _query_norm(self, value: ir.Value, name: str, heads: int, width: int) -> ir.Value:
         """A norm over each head's columns, or over those of all heads."""
