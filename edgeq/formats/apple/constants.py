@@ -19,6 +19,8 @@ Read = Callable[[], Array]
 
 ANGLES = 64
 """Number of positions in a short table of angles."""
+FAR = np.iinfo(np.int32).max // 2
+"""A place beyond any axis, and a limit beyond any number: exporters write the largest integer."""
 # Lowest mask value in float16: far below any score, and the sum of two is still finite.
 _LEAST_MASK = 30000.0
 _MASKING = 1e8  # numbers from here on stand for infinity
