@@ -2,6 +2,7 @@
 
     python benchmarks/better_bits.py                         the small model's own texts
     python benchmarks/better_bits.py --only onnx coreml
+    python benchmarks/better_bits.py --model my-model.gguf --only gguf --methods gptq
     python benchmarks/better_bits.py --calibration a.txt --evaluation b.txt --windows 80
 
 llama.cpp rounds with an importance matrix of the same calibration text; onnxruntime's and
@@ -31,7 +32,8 @@ from edgeq.quantize.storage import Format
 
 ROOT = Path(__file__).parent.parent / "recipes"
 FORMATS: tuple[Format, ...] = ("gguf", "onnx", "coreml")
-MIXES = ("Q4_K_M", "Q3_K_M", "Q2_K")
+MIXES = ("Q4_0", "Q4_K_M", "Q3_K_M", "Q2_K")
+METHODS = ("gptq", "learned")
 TABLE = "model.embed_tokens.weight"
 
 
@@ -54,6 +56,7 @@ class Bench:
 
     def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
         self._asked, self._folder, self._store = asked, folder, Store()
+        self.mixes, self.methods = tuple(asked.mixes), tuple(asked.methods)
 
     def built(self, format: Format, quantize: object) -> list[Built]:
         """The artifacts of a recipe with this block `quantize`."""
@@ -128,21 +131,23 @@ _DEVICES = {"gguf": "here", "onnx": "here", "coreml": "iphone-15-pro"}
 
 def gguf(bench: Bench) -> None:
     """llama.cpp's mixes with importance matrix, and ours at their sizes."""
-    theirs = [_variant(mix, "importance", f"llama-{mix.lower()}") for mix in ("Q4_0", *MIXES)]
+    theirs = [_variant(mix, "importance", f"llama-{mix.lower()}") for mix in bench.mixes]
     peers = [file_of(each, False) for each in bench.built("gguf", {"default": theirs})]
     same = [
         _variant(mix, method, f"{method}-{mix.lower()}")
-        for method in ("gptq", "learned")
-        for mix in ("Q4_0", *MIXES)
+        for method in bench.methods
+        for mix in bench.mixes
     ]
     fits = [
         {"name": f"fit-{mix.lower()}", "size": f"{peer.bytes} B"}
-        for mix, peer in zip(MIXES, peers[1:], strict=True)
+        for mix, peer in zip(bench.mixes, peers, strict=True)
+        if mix != "Q4_0"
     ]
     ours = bench.built("gguf", {"default": same, "fit": fits})
     named = [file_of(each, True) for each in ours]
-    for each in bench.built("gguf", {"fit": [{**fit, "method": "learned"} for fit in fits]}):
-        named.append(replace(file_of(each, True), name=f"{each.artifact.name}-learned"))
+    if "learned" in bench.methods:
+        for each in bench.built("gguf", {"fit": [{**fit, "method": "learned"} for fit in fits]}):
+            named.append(replace(file_of(each, True), name=f"{each.artifact.name}-learned"))
     against = [f"gguf-llama-{file.name.split('-')[2]}" for file in named]
     named = [replace(file, against=peer) for file, peer in zip(named, against, strict=True)]
     bench.show([*peers, *named], bench.whole("gguf"))
@@ -277,6 +282,8 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, default=ROOT / "data/wren-evaluation.txt")
     parser.add_argument("--windows", type=int, default=40, help="of 256 tokens")
     parser.add_argument("--only", nargs="+", choices=FORMATS, default=FORMATS)
+    parser.add_argument("--mixes", nargs="+", choices=MIXES, default=MIXES, help="of GGUF")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="of GGUF")
     parser.add_argument("--verbose", action="store_true", help="tell every step")
     asked = parser.parse_args()
     logging.disable(logging.WARNING)  # onnxruntime's tools tell of every node

@@ -177,6 +177,12 @@ BUDGETS: Registry[Budget] = Registry(
             "the quality of the first ten results that it loses",
         ),
         _quality(
+            "mrr_drop",
+            "share",
+            "at most",
+            "how early the first right result comes that it loses",
+        ),
+        _quality(
             "kl",
             "nats",
             "at most",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
-"""By llama.cpp's names, most precise first."""
+"""Types of a KV cache, by llama.cpp's names, most precise first."""
 KV_TYPES: tuple[KvType, ...] = get_args(KvType)
 
 BYTES_PER_VALUE: dict[KvType, float] = {"f32": 4, "f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}

@@ -163,7 +163,7 @@ class Store:
 
     @property
     def _mode(self) -> int:
-        """Of directories that are made."""
+        """The mode of directories that are made."""
         return 0o700 if self._private else 0o777
 
     def _create_root(self) -> None:

@@ -27,7 +27,7 @@ def encode(
 def encoding(
     tokenizer: Tokenizer, text: TextOrPair, where: str, *, special: bool = True
 ) -> Encoding:
-    """As `encode`, with the type of each token: 0, or 1 in the second text of a pair."""
+    """`encode`, with the type of each token as well: 0, or 1 in the second text of a pair."""
     parts = text if isinstance(text, tuple) else (text,)
     for part in parts:
         if not isinstance(part, str):

@@ -15,7 +15,7 @@ from edgeq.formats.detections import detector_of
 from edgeq.measure import arrays, detections, rankings, tags
 from edgeq.measure.inputs import Given
 from edgeq.measure.metrics import judged, scores_of
-from edgeq.measure.records import Changed, Redrawn, Score
+from edgeq.measure.records import Changed, Confused, Redrawn, Score
 from edgeq.measure.words import Transcripts
 
 
@@ -25,6 +25,7 @@ class Seen:
 
     scores: dict[str, Score] = field(default_factory=dict)
     changed: tuple[Changed, ...] = ()
+    confused: tuple[Confused, ...] = ()
     redrawn: tuple[Redrawn, ...] = ()
 
 
@@ -41,7 +42,7 @@ def compared_answers(artifact: Artifact, data: Given, own: Path, original: Path)
         return Seen(scores_of(task, ranked))
     if task.classifies and classes is not None:
         labelled = judged(data.names, answers, references, classes, data.labels)
-        return Seen(scores_of(task, labelled), labelled.changed())
+        return Seen(scores_of(task, labelled), labelled.changed(), labelled.confused())
     if task.tags and classes is not None and data.encoder is not None:
         both = (answers, references)
         parts = tags.tagged(data.names, both, data.encoder, classes, data.spans)

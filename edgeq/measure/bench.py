@@ -272,6 +272,7 @@ class Bench:
         return Quality(
             scores=answers.scores,
             changed=answers.changed,
+            confused=answers.confused,
             redrawn=answers.redrawn,
             outputs=distances,
             spearman=spearman[0],

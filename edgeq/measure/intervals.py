@@ -117,7 +117,7 @@ def resampled_bounds(
 
 
 def weighted_bounds(count: int, statistic: Callable[[Doubles], Doubles]) -> Bounds | None:
-    """As `resampled_bounds`, of a statistic of many resamples at once; NaN where one has none.
+    """`resampled_bounds` of a statistic that takes many resamples at once; NaN where one has none.
 
     It takes how often each sample is drawn: (resamples, samples).
     """

@@ -5,6 +5,7 @@ A task names its metrics; a quality budget with the name of a metric limits it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from edgeq.core.tasks import Task
 from edgeq.measure import detections, rankings, tags, words
 from edgeq.measure.intervals import Bounds, resampled_bounds, share_bounds
 from edgeq.measure.paired import paired_bounds
-from edgeq.measure.records import Changed, Score
+from edgeq.measure.records import Changed, Confused, Score
 
 Labels = npt.NDArray[np.int64]
 """(samples, classes), 1 for each label that a sample has."""
@@ -68,6 +69,31 @@ class Judged:
                 lambda at: macro_f1(original[at], truth[at]) - macro_f1(own[at], truth[at]),
             )
         return Score(value=value, bounds=bounds, samples=self.count)
+
+    def confused(self) -> tuple[Confused, ...]:
+        """The pairs of a right and a wrong label that the artifact gives most often.
+
+        None where samples have several labels, or the right ones are not known.
+        """
+        truth = self.truth
+        if truth is None or not ((truth.sum(1) == 1) & (self.own.sum(1) == 1)).all():
+            return ()
+        right = truth.argmax(1)
+        own, original = (
+            Counter(zip(right.tolist(), given.argmax(1).tolist(), strict=True))
+            for given in (self.own, self.original)
+        )
+        wrong = {pair: count for pair, count in (own | original).items() if pair[0] != pair[1]}
+        most = sorted(wrong, key=lambda pair: (-own[pair], -original[pair], pair))[:SHOWN]
+        return tuple(
+            Confused(
+                right=self.labels[pair[0]],
+                given=self.labels[pair[1]],
+                count=own[pair],
+                original_count=original[pair],
+            )
+            for pair in most
+        )
 
     def changed(self) -> tuple[Changed, ...]:
         """The first samples with other labels than the original's."""
@@ -232,8 +258,10 @@ METRICS: Registry[Metric] = Registry(
         Metric("wer", words.wer),
         Metric("wer_rise", words.wer_rise),
         Metric("order", rankings.order),
-        Metric("ndcg", rankings.ndcg),
-        Metric("ndcg_drop", rankings.ndcg_drop),
+        Metric("ndcg", rankings.mean_of(rankings.ndcg_of)),
+        Metric("ndcg_drop", rankings.drop_of(rankings.ndcg_of)),
+        Metric("mrr", rankings.mean_of(rankings.reciprocal_rank_of)),
+        Metric("mrr_drop", rankings.drop_of(rankings.reciprocal_rank_of)),
     ),
 )
 register_metric = METRICS.register

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Score
 
 Floats = npt.NDArray[np.float64]
+Measure = Callable[[Floats, Floats], float]
+"""From the scores of a query's texts and their relevance."""
 _DEPTH = 10  # of nDCG
 
 
@@ -62,31 +65,40 @@ def order(queries: Sequence[Query]) -> Score | None:
     return Score(value=share, bounds=bounds, samples=len(counts))
 
 
-def ndcg(queries: Sequence[Query]) -> Score | None:
-    """The mean nDCG of the ten texts with the highest scores."""
-    found = _ndcg(queries)
-    if found is None:
-        return None
-    own, original = found
-    bounds = ratio_bounds(own, np.ones(len(own)))
-    value, other = float(own.mean()), float(original.mean())
-    return Score(value=value, bounds=bounds, original=other, samples=len(own))
+def mean_of(measure: Measure) -> Callable[[Sequence[Query]], Score | None]:
+    """The metric that is the mean over queries of `measure`."""
+
+    def score(queries: Sequence[Query]) -> Score | None:
+        found = _both(queries, measure)
+        if found is None:
+            return None
+        own, original = found
+        bounds = ratio_bounds(own, np.ones(len(own)))
+        value, other = float(own.mean()), float(original.mean())
+        return Score(value=value, bounds=bounds, original=other, samples=len(own))
+
+    return score
 
 
-def ndcg_drop(queries: Sequence[Query]) -> Score | None:
-    """The mean loss of nDCG, query by query."""
-    found = _ndcg(queries)
-    if found is None:
-        return None
-    lost = found[1] - found[0]
-    bounds = ratio_bounds(lost, np.ones(len(lost)))
-    if bounds is not None and not lost.any():  # what no query shows, another may
-        bounds = paired_bounds(0, 0, len(lost))
-    return Score(value=float(lost.mean()), bounds=bounds, samples=len(lost))
+def drop_of(measure: Measure) -> Callable[[Sequence[Query]], Score | None]:
+    """The metric that is the mean loss of `measure`, query by query."""
+
+    def score(queries: Sequence[Query]) -> Score | None:
+        found = _both(queries, measure)
+        if found is None:
+            return None
+        lost = found[1] - found[0]
+        bounds = ratio_bounds(lost, np.ones(len(lost)))
+        if bounds is not None and not lost.any():  # what no query shows, another may
+            bounds = paired_bounds(0, 0, len(lost))
+        return Score(value=float(lost.mean()), bounds=bounds, samples=len(lost))
+
+    return score
 
 
 def ndcg_of(scores: Floats, relevance: Floats) -> float:
-    """Gains 2^relevance − 1, discounted by the logarithm of the rank; equal scores share theirs.
+    """nDCG of the first ten: gains 2^relevance − 1, discounted by the logarithm of the rank; equal
+    scores share theirs.
 
     >>> ndcg_of(np.array([2.0, 1.0, 0.0]), np.array([0.0, 1.0, 0.0])).__round__(4)
     0.6309
@@ -100,6 +112,22 @@ def ndcg_of(scores: Floats, relevance: Floats) -> float:
     return float((gains[at] * shared[groups]).sum() / (best * discounts).sum())
 
 
+def reciprocal_rank_of(scores: Floats, relevance: Floats) -> float:
+    """One divided by the rank of the first relevant text; the mean over orders of equal scores.
+
+    >>> reciprocal_rank_of(np.array([2.0, 1.0, 0.0]), np.array([0.0, 1.0, 1.0]))
+    0.5
+    """
+    best = scores[relevance > 0].max()
+    above, equal = int((scores > best).sum()), scores == best
+    count, relevant = int(equal.sum()), int((equal & (relevance > 0)).sum())
+    orders = math.comb(count, relevant)
+    return sum(
+        math.comb(count - place, relevant - 1) / orders / (above + place)
+        for place in range(1, count - relevant + 2)
+    )
+
+
 def _kept(query: Query) -> tuple[int, int]:
     """Pairs of texts in the original's order, and pairs that it orders."""
     kept = total = 0
@@ -110,13 +138,13 @@ def _kept(query: Query) -> tuple[int, int]:
     return kept, total
 
 
-def _ndcg(queries: Sequence[Query]) -> tuple[Floats, Floats] | None:
-    """Of each query with a relevant text, the artifact's and the original's."""
+def _both(queries: Sequence[Query], measure: Measure) -> tuple[Floats, Floats] | None:
+    """The artifact's and the original's value of each query with a relevant text."""
     known = [(q, q.relevance) for q in queries if q.relevance is not None and q.relevance.any()]
     if not known:
         return None
     own, original = (
-        np.array([ndcg_of(getattr(query, name), relevance) for query, relevance in known])
+        np.array([measure(getattr(query, name), relevance) for query, relevance in known])
         for name in ("own", "original")
     )
     return own, original

@@ -282,6 +282,15 @@ class Changed(Frozen):
     now: tuple[str, ...]
 
 
+class Confused(Frozen):
+    """Samples of one label that get another."""
+
+    right: str = Field(description="The right label.")
+    given: str = Field(description="The label they get.")
+    count: int = Field(description="How many, by the artifact.")
+    original_count: int = Field(description="How many, by the original.")
+
+
 class Box(Frozen):
     """An object that was found; box: left, top, right and bottom in pixels of the image."""
 
@@ -319,6 +328,10 @@ class Quality(Frozen):
     )
     changed: tuple[Changed, ...] = Field(
         default=(), description="Some texts of a classifier that got other labels."
+    )
+    confused: tuple[Confused, ...] = Field(
+        default=(),
+        description="Classifiers with right labels: what is mistaken for what, most first.",
     )
     redrawn: tuple[Redrawn, ...] = Field(
         default=(), description="Some images of a detector that got other boxes."

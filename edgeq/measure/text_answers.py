@@ -54,7 +54,7 @@ class _Answers:
     def logits(
         self, ids: Sequence[int], last: int | None = None, piece: int | None = None
     ) -> Floats:
-        """As `LanguageModel.last_logits`."""
+        """The same as `LanguageModel.last_logits`."""
         given = {"ids": tuple(ids), "last": last, "piece": piece}
         self._reply = self._place.run(self._request.model_copy(update=given))
         try:

@@ -212,12 +212,17 @@ def _hint() -> str:
     return f"if it takes images or speech, write it with --task {' or '.join(names)}"
 
 
+# However short a recording is, its spectrum has 30 seconds.
+_WHISPER_LATENCY = "latency: {p90: 3 s}"
+
+
 def _write_whisper(
     folder: Path, name: str, devices: Sequence[str], out: Path | None, evaluation: Path | None
 ) -> Written:
     """Write the recipes of an encoder and a decoder, and the one of both."""
     out, first = _new_file(out, name), SPEECH_RECOGNITION.first_recipe
     assert first is not None
+    first = replace(first, budgets=(_WHISPER_LATENCY, *first.budgets[1:]))
     whisper = read_whisper(folder)
     usual, content = first.evaluation
     need = Need(evaluation or out.parent / usual, content)

@@ -215,6 +215,12 @@ class QualityBudget(Frozen):
         "minus the artifact's.",
         examples=["1 %"],
     )
+    mrr_drop: Fraction | None = Field(
+        default=None,
+        description="Rerankers: upper bound of the original's mean reciprocal rank of the first "
+        "relevant text minus the artifact's.",
+        examples=["1 %"],
+    )
     kl: float | None = Field(
         default=None,
         gt=0,

@@ -16,9 +16,9 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import require_utf8
 
 ANNOTATIONS_FILE = "annotations.json"
-"""Of a detector's data set: the boxes on its images, in the format of COCO."""
+"""The file of a detector's data set with the boxes on its images, in COCO's format."""
 TRANSCRIPTS_FILE = "transcripts.tsv"
-"""Of a recogniser's data set: the columns file and text."""
+"""The file of a recogniser's data set with the columns file and text."""
 KNOWLEDGE = (ANNOTATIONS_FILE, TRANSCRIPTS_FILE)
 AUDIO_SUFFIXES = (".wav",)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -30,6 +30,25 @@ def test_labels_are_compared_with_the_original_and_the_truth() -> None:
     assert (change.text, change.was, change.now) == ("text 9", ("c",), ("a",))
 
 
+def test_what_is_confused_is_the_matrix_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    generator = np.random.default_rng(0)
+    truth, own, original = ("".join(generator.choice([*"abc"], 60)) for _ in range(3))
+    found = judged([*map(str, range(60))], rows(own), rows(original), THREE, [*truth])
+    wanted = (metrics.confusion_matrix([*truth], [*given]) for given in (own, original))
+    (matrix, other), pairs = wanted, found.confused()
+    assert len(pairs) == 6
+    assert [each.count for each in pairs] == sorted((each.count for each in pairs), reverse=True)
+    for each in pairs:
+        at = "abc".index(each.right), "abc".index(each.given)
+        assert (each.count, each.original_count) == (matrix[at], other[at])
+
+
+def test_several_labels_at_a_time_are_not_confused() -> None:
+    own = [np.array([[0.0, -1.0, 2.0]]), np.array([[-1.0, -1.0, -1.0]])]
+    assert judged(["x", "y"], own, own, SEVERAL, ["a", "b"]).confused() == ()
+
+
 def test_a_repeated_text_tells_nothing_new() -> None:
     texts = ["one", "two", "one", "one"]
     found = judged(texts, rows("abaa"), rows("bbbb"), THREE, None)

@@ -154,6 +154,8 @@ def test_a_verdict_counts_labels(mood: Mood) -> None:
     assert f"to {changed} of 80 texts" in write(facts_of(report)).piece.text
     page = render(report)
     assert all(f'<th scope="row">{change.text}</th>' in page for change in quality.changed)
+    assert quality.confused
+    assert all(f"<td>{each.given}</td>" in page for each in quality.confused)
 
 
 def test_the_bundle_gives_the_same_labels(mood: Mood) -> None:

@@ -18,7 +18,7 @@ RERANKING = Task(
     auto_class="AutoModelForSequenceClassification",
     optimum_task="text-classification",
     verb="rank",
-    metrics=("order", "ndcg", "ndcg_drop"),
+    metrics=("order", "ndcg", "ndcg_drop", "mrr", "mrr_drop"),
     first_recipe=FirstRecipe(
         formats=("onnx",),
         calibration=(
@@ -32,5 +32,11 @@ RERANKING = Task(
         ),
         budgets=("latency: {p90: 100 ms}", "quality: {order: 0.97}"),
     ),
-    budgets=("latency.p50", "latency.p90", "quality.order", "quality.ndcg_drop"),
+    budgets=(
+        "latency.p50",
+        "latency.p90",
+        "quality.order",
+        "quality.ndcg_drop",
+        "quality.mrr_drop",
+    ),
 )

@@ -19,6 +19,8 @@ Read = Callable[[], Array]
 
 ANGLES = 64
 """Number of positions in a short table of angles."""
+FAR = np.iinfo(np.int32).max // 2
+"""A place beyond any axis, and a limit beyond any number: exporters write the largest integer."""
 # Lowest mask value in float16: far below any score, and the sum of two is still finite.
 _LEAST_MASK = 30000.0
 _MASKING = 1e8  # numbers from here on stand for infinity
@@ -58,6 +60,15 @@ class Weight:
     codes: QuantizedTensor | None = None
     inputs: InputCodes | None = None
     outlier_weights: Floats | None = None
+
+    def part(self, name: str, start: int, stop: int) -> Weight:
+        """Some rows of a weight of two axes, under a name of their own."""
+        codes = self.codes and self.codes.part(start, stop)
+        return Weight(name, (stop - start, *self.shape[1:]), lambda: self.read()[start:stop], codes)
+
+    def values(self) -> Array:
+        """What the file has: the values of its codes, if it has any."""
+        return self.codes.dequantize().reshape(self.shape) if self.codes else self.read()
 
 
 def pack_indices(codes: Codes, bits: int) -> NDArray[np.uint8]:

@@ -63,7 +63,7 @@ _OF_NUMBERS = frozenset(
 """Operators that take truths in ONNX, and numbers alone in Apple's formats."""
 
 HANDLERS: dict[str, Handler] = {}
-"""Keyed by ONNX operator; filled by the modules `operators` and `layers`."""
+"""Keyed by ONNX operator; filled by the modules that `handlers` imports."""
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:

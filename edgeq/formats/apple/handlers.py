@@ -3,11 +3,14 @@
 from edgeq.formats.apple import (  # noqa: F401
     activations,
     einsum,
+    elementwise,
     filling,
     indexing,
     layers,
-    operators,
+    moves,
     pictures,
     recurrent,
+    reductions,
     regions,
+    slices,
 )

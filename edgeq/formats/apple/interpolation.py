@@ -7,7 +7,7 @@ import numpy as np
 from edgeq.quantize.number_formats import Floats
 
 MODES = ("UNALIGN_CORNERS", "STRICT_ALIGN_CORNERS", "DEFAULT", "ALIGN_CORNERS", "OFFSET_CORNERS")
-"""As documented for `resize_bilinear` of the MIL; the most common first."""
+"""The sampling modes of the MIL's `resize_bilinear`, as documented; the most common first."""
 
 
 def bilinear(size: int, count: int, mode: str) -> Floats:

@@ -18,32 +18,37 @@ from edgeq.formats.apple.graph import Translator, Value, handles
 
 _MOST_STEPS = 512
 _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
-_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""Gates of each operator: its weights have as many times the rows of a state."""
 _STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
 
 Step = Callable[[str, Any, list[Any]], list[Any]]
 """Name, the input's part of all gates and the states before, to the states after."""
 
 
-@handles(*_GATES)
+@handles(*GATES)
 def _recurrent(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     """Outputs: of all steps (steps, directions, batch, hidden), then the last states."""
     kind, name = node.op_type, str(node.name)
     x, weights, inner, bias, lengths, *given = [*args, *[None] * 8][:8]
     steps, batch, _ = (int(size) for size in t.shape(x))
     _check(t, node, steps, lengths, peepholes=given[2] if kind == "LSTM" else None)
-    weights, inner = t.array(weights), t.array(inner)
-    biases = t.array(bias) if bias is not None else np.zeros((len(weights), 2 * weights.shape[1]))
-    hidden = inner.shape[-1]
+    directions, gate_rows, _ = t.shape(weights)
+    biases = t.array(bias) if bias is not None else np.zeros((directions, 2 * gate_rows))
+    hidden = t.shape(inner)[-1]
     rows: list[list[Any]] = []
     last: list[list[Any]] = []
-    for direction in range(len(weights)):
+    for direction in range(directions):
         stem = f"{name}.{direction}"
         states = [
             _initial(t, f"{stem}.{n}", each, direction, (batch, hidden))
             for n, each in enumerate(given[: _STATES[kind]])
         ]
-        parts = (weights[direction], inner[direction], biases[direction].astype(np.float32))
+        parts = (
+            _gates_of(t, weights, direction, f"{stem}.W"),
+            _gates_of(t, inner, direction, f"{stem}.R"),
+            biases[direction].astype(np.float32),
+        )
         step, gates = _step(t, node, stem, x, parts)
         backwards = direction == 1 or node.attributes.get_string("direction", "") == "reverse"
         order = range(steps)[::-1] if backwards else range(steps)
@@ -97,7 +102,7 @@ def _initial(t: Translator, name: str, value: Value, direction: int, shape: tupl
 
 
 def _step(
-    t: Translator, node: ir.Node, stem: str, x: Value, parts: tuple[Array, Array, Array]
+    t: Translator, node: ir.Node, stem: str, x: Value, parts: tuple[Weight, Weight, Array]
 ) -> tuple[Step, Sequence[Any]]:
     """What one step does, and the input's part of the gates at every place."""
     weights, inner, biases = parts
@@ -105,16 +110,16 @@ def _step(
     outer, own = np.split(biases, 2)
     kind, late = node.op_type, bool(node.attributes.get_int("linear_before_reset", 0))
     if kind == "GRU" and late:
-        width = len(inner) // 3  # the last gate's own bias is inside its product
+        width = inner.shape[0] // 3  # the last gate's own bias is inside its product
         outer = outer + np.concatenate([own[: 2 * width], np.zeros(width, np.float32)])
         own = np.concatenate([np.zeros(2 * width, np.float32), own[2 * width :]])
     else:
         outer, own = outer + own, None
-    gates = t.writer.linear(f"{stem}.gates", x, _weight(f"{stem}.W", weights), outer)
+    gates = t.writer.linear(f"{stem}.gates", x, weights, outer)
     count = int(t.shape(x)[0])
     split = t.emit("split", f"{stem}.steps", x=gates, num_splits=count, axis=0)
     each = split if isinstance(split, list | tuple) else [split]
-    product = functools.partial(_product, t, inner, own, stem)
+    product = functools.partial(_product, t, inner, own)
     if kind == "LSTM":
         return functools.partial(_lstm, t, product), each
     if kind == "GRU":
@@ -123,25 +128,30 @@ def _step(
     return functools.partial(_rnn, t, product, words[0].lower()), each
 
 
-def _weight(name: str, values: Array) -> Weight:
-    return Weight(name, values.shape, lambda: values)
+def _gates_of(t: Translator, value: Value, direction: int, name: str) -> Weight:
+    """The rows of a direction, of a weight (directions, gates × hidden, inputs)."""
+    _, rows, columns = t.shape(value)
+    matrix = t.array(value).reshape(-1, columns)
+    codes = value.codes if isinstance(value, Weight) else None
+    whole = Weight(name, matrix.shape, lambda: matrix, codes)
+    return whole.part(name, direction * rows, (direction + 1) * rows)
 
 
 def _product(
     t: Translator,
-    inner: Array,
+    inner: Weight,
     own: Array | None,
-    stem: str,
     name: str,
     hidden: Any,
     rows: slice = slice(None),
 ) -> Any:
     """The state's part of some gates."""
-    part = inner[rows]
+    start, stop, _ = rows.indices(inner.shape[0])
+    part = inner.part(f"{inner.name}{start}", start, stop)
     bias = None if own is None else own[rows]
     if isinstance(hidden, np.ndarray):  # zeros, or given as a constant
-        return hidden @ part.T + (0 if bias is None else bias)
-    return t.writer.linear(name, hidden, _weight(f"{stem}.R{rows.start or 0}", part), bias)
+        return hidden @ part.values().T + (0 if bias is None else bias)
+    return t.writer.linear(name, hidden, part, bias)
 
 
 def _lstm(t: Translator, product: Any, name: str, gate: Any, states: list[Any]) -> list[Any]:

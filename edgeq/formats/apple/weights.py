@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeq.core.terms import Progress
 from edgeq.formats.apple.decide import settled
+from edgeq.formats.apple.recurrent import GATES
 from edgeq.models.graphs.rounding import Found, find_codes, find_quantized
 from edgeq.models.graphs.weights import Decide, Weight, settle
 from edgeq.quantize.decide import Decision
@@ -19,16 +20,16 @@ def settle_apple(weight: Weight, decide: Decide) -> Decision:
     if weight.stored:
         return settle(weight, decide)
     decision = decide(weight.name, weight.shape_by_rows)
-    found = weight.obstacle
-    if weight.role == "recurrent":
-        found = "its steps are written out for Apple's runtimes"
-    if decision.choice is not None and found:
-        return Decision(None, f"stays float: {found}")
+    if decision.choice is not None and weight.obstacle:
+        return Decision(None, f"stays float: {weight.obstacle}")
     is_convolved = weight.role == "convolution" and all(use.in_main_graph for use in weight.uses)
     is_multiplied = weight.product is not None
+    rows, *columns = weight.shape_by_rows
+    if weight.role == "recurrent":  # written gate by gate
+        rows = min(weight.shape[1] // GATES[use.node.op_type] for use in weight.uses)
     return settled(
         decision,
-        weight.shape_by_rows,
+        (rows, *columns),
         is_table=weight.role == "embedding",
         is_multiplied=is_multiplied,
         is_seen=is_multiplied or is_convolved,

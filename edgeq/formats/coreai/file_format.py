@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgeq.models.model import DescribedModel
 
 _BYTES_PER_TENSOR = 500
-"""Of operators around each weight, and small constants."""
+"""What operators around each weight and small constants take."""
 
 
 class Coreai(CoreaiStorage, AppleFormat):

@@ -127,7 +127,7 @@ class LlamaModel:
         return self.decode_last(token_ids, len(token_ids) if every else 1)
 
     def decode_last(self, token_ids: Ids, count: int) -> Floats:
-        """As `decode`, for the last `count` tokens."""
+        """What `decode` returns, for the last `count` tokens alone."""
         rows, first = np.empty((count, self.vocabulary), np.float32), len(token_ids) - count
         for start in range(0, len(token_ids), self._batch):
             piece = token_ids[start : start + self._batch]

@@ -39,7 +39,7 @@ FAMILIES: dict[str, Family] = {
         *(QWEN35, QWEN35_MOE, GEMMA3N, GEMMA4),
     )
 }
-"""By `model_type` in config.json."""
+"""Every family, by `model_type` in config.json."""
 
 _OPERATORS = {"full_attention", "sliding_attention", "attention", "linear_attention", "conv"}
 

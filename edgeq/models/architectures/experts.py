@@ -41,7 +41,7 @@ class Experts:
 
     @property
     def used_width(self) -> int:
-        """Of all feed-forward layers together that one token passes through."""
+        """The width of all feed-forward layers together that one token passes through."""
         return self.used * self.width + (self.shared or 0)
 
     def tensors(self, hidden: int) -> dict[str, tuple[int, ...]]:

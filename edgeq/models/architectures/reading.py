@@ -119,8 +119,8 @@ def feed_forwards(config: Settings, key: str) -> tuple[int, ...]:
 
 
 def lenders(config: Settings, kinds: list[str]) -> dict[int, int]:
-    """Of the last layers, which have no keys and values of their own, the ones whose they take: of
-    their type the last that has.
+    """For each of the last layers without keys and values of their own, the layer whose they take:
+    the last of its type that has some.
     """
     shared, layers = config.get("num_kv_shared_layers", 0), len(kinds)
     if type(shared) is not int or not 0 <= shared < layers:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.metadata_keys import CONTEXT_KEY, SWITCH_KEY
 from edgeq.models.architectures import Decoder
-from edgeq.models.architectures.experts import PREFERENCE, Experts
 from edgeq.models.graphs.altup import AltUpStates
 from edgeq.models.graphs.decoder_parts import DecoderParts
-from edgeq.models.graphs.decoder_rope import Rotation, Rotations
-from edgeq.models.graphs.delta_rule import DeltaRule, convolved
-from edgeq.models.graphs.mixture import mixture
+from edgeq.models.graphs.decoder_positions import Positions, find_positions
+from edgeq.models.graphs.decoder_rope import Rotations
+from edgeq.models.graphs.delta_rule import linear_attention
+from edgeq.models.graphs.mixture import mixed_experts
 from edgeq.models.graphs.per_layer import mixed_in, per_layer_inputs
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
-from edgeq.models.graphs.streamed import StreamedTensor
+from edgeq.models.graphs.short_convolution import short_convolution
 from edgeq.models.weights import Weights
 
 _OPSET = 21
@@ -28,27 +27,6 @@ _END = np.iinfo(np.int64).max
 
 _LARGEST_KEPT_WINDOW = 1024
 _WINDOW_SLACK = 128  # positions: a full cache is shifted once per this many steps
-
-Table = tuple[ir.Value, ir.Value]
-
-
-@dataclass(frozen=True)
-class _Positions:
-    """Positions of the tokens, for attention.
-
-    last: int32 (1,), index of the last position. total: int32 (1,). ids: int64 (1, tokens), rows of
-    the tables, or None if they are the positions. growth: factors of queries, (1, tokens, 1), None
-    if they do not grow. begun: bool (1,), whether any text precedes, None if nothing depends on it.
-    whole, windowed: cosines and sines.
-    """
-
-    last: ir.Value
-    total: ir.Value
-    ids: ir.Value | None
-    growth: ir.Value | None
-    begun: ir.Value | None
-    whole: Table
-    windowed: Table
 
 
 def cache_capacity(decoder: Decoder, layer: int) -> int | None:
@@ -95,10 +73,10 @@ class DecoderGraph(DecoderParts):
     def build(self, turned: Rotations) -> ir.Model:
         """The whole model; `export_decoder` documents its inputs and outputs."""
         decoder = self.decoder
-        ids = self._input("input_ids", ir.DataType.INT64, [1, "tokens"])
-        past = self._input("past_length", ir.DataType.INT64, [1])
-        keep = self._input("logits_to_keep", ir.DataType.INT64, [1])
-        positions = self._positions(ids, past, turned)
+        ids = self.input("input_ids", ir.DataType.INT64, [1, "tokens"])
+        past = self.input("past_length", ir.DataType.INT64, [1])
+        keep = self.input("logits_to_keep", ir.DataType.INT64, [1])
+        positions = find_positions(self, ids, past, turned, self._context)
         table = self.matrix("model.embed_tokens.weight")
         hidden = self.append("Gather", [table, ids])
         hidden = self.scaled(hidden, decoder.embedding_scale)
@@ -123,52 +101,8 @@ class DecoderGraph(DecoderParts):
             self._model.metadata_props[SWITCH_KEY] = str(turned.switch)
         return self._model
 
-    def _positions(self, ids: ir.Value, past: ir.Value, turned: Rotations) -> _Positions:
-        count = self.append("Shape", [ids], {"start": 1})
-        total = self.append("Add", [past, count])
-        last = self.append("Sub", [total, self.numbers([1])])
-        to_int32 = {"to": ir.DataType.INT32.value}
-        begun = None
-        if self.decoder.state_bytes:
-            begun = self.append("Greater", [past, self.numbers([0])])
-        last32 = self.append("Cast", [last], to_int32)
-        total32 = self.append("Cast", [total], to_int32)
-        if turned.beyond is None:
-            whole = self._table("rope", turned.whole)
-            same = turned.windowed is turned.whole
-            windowed = whole if same else self._table("rope.windowed", turned.windowed)
-            growth = self._growth(past, total) if self.decoder.query_growth else None
-            return _Positions(last32, total32, None, growth, begun, whole, windowed)
-        # Both sets of angles are one table: the long ones begin after `switch` rows.
-        length = self._input("text_length", ir.DataType.INT64, [1])
-        switch = self.numbers([turned.switch])
-        is_long = self.append("Greater", [length, switch])
-        is_long = self.append("Cast", [is_long], {"to": ir.DataType.INT64.value})
-        offset = self.append("Mul", [is_long, switch])
-        rows = self._range(past, total)
-        rows = self.append("Unsqueeze", [self.append("Add", [rows, offset]), self.numbers([0])])
-        table = self._table("rope", turned.whole, turned.beyond, turned.switch)
-        return _Positions(last32, total32, rows, None, begun, table, table)
-
-    def _range(self, past: ir.Value, total: ir.Value) -> ir.Value:
-        """The position of every token, int64 (tokens,)."""
-        scalar = [self.append("Squeeze", [value]) for value in (past, total)]
-        one = self.writer.constant("one", np.array(1, np.int64))
-        return self.append("Range", [*scalar, one])
-
-    def _growth(self, past: ir.Value, total: ir.Value) -> ir.Value:
-        decoder = self.decoder
-        turns = self.append(
-            "Div", [self._range(past, total), self.numbers([decoder.rope.original])]
-        )
-        turns = self.append("Cast", [turns], {"to": ir.DataType.FLOAT.value})
-        one = self.writer.constant("one", np.array(1, np.float32))
-        growth = self.append("Log", [self.append("Add", [turns, one])])
-        factors = self.append("Add", [self.scaled(growth, decoder.query_growth), one])
-        return self.append("Unsqueeze", [factors, self.numbers([0, 2])])
-
     def _through_layers(
-        self, ids: ir.Value, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+        self, ids: ir.Value, hidden: ir.Value, positions: Positions, present: list[ir.Value]
     ) -> ir.Value:
         """The output of the last layer; with several states, all of them."""
         decoder = self.decoder
@@ -206,7 +140,7 @@ class DecoderGraph(DecoderParts):
         layer: int,
         states: AltUpStates,
         predicted: ir.Value,
-        positions: _Positions,
+        positions: Positions,
         present: list[ir.Value],
     ) -> ir.Value:
         """The state that a layer computes, with a second way around its attention."""
@@ -223,7 +157,7 @@ class DecoderGraph(DecoderParts):
         return self.append("Add", [hidden, self.normed(fed, stem, norms.after_feed_forward)])
 
     def _layer(
-        self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+        self, layer: int, hidden: ir.Value, positions: Positions, present: list[ir.Value]
     ) -> ir.Value:
         norms, stem = self.decoder.norms, f"model.layers.{layer}"
         inner = self.normed(hidden, stem, norms.before_attention)
@@ -232,28 +166,25 @@ class DecoderGraph(DecoderParts):
         inner = self.normed(hidden, stem, norms.before_feed_forward)
         experts = self.decoder.experts_of(layer)
         fed = (
-            self._mixture(f"{stem}.mlp", inner, experts)
+            mixed_experts(self, f"{stem}.mlp", inner, experts)
             if experts
             else self.feed_forward(f"{stem}.mlp", inner)
         )
         return self._added(hidden, self.normed(fed, stem, norms.after_feed_forward))
 
     def _mixed(
-        self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+        self, layer: int, hidden: ir.Value, positions: Positions, present: list[ir.Value]
     ) -> ir.Value:
         if self.decoder.attends(layer):
             return self._attention(layer, hidden, positions, present)
-        delta, past = self.decoder.delta, self._begun(layer, positions)
-        if delta is None:
-            return self._convolution(layer, hidden, past, present)
-        rule = DeltaRule(self.writer, self.weights, delta, self.decoder.norm_eps)
-        stem = f"model.layers.{layer}.linear_attn"
-        parts = ("qkv", "z", "b", "a")
-        given = [self.linear(hidden, f"{stem}.in_proj_{part}", bias=False) for part in parts]
-        gated = rule.build(stem, given, past, present)
-        return self.linear(gated, f"{stem}.out_proj", bias=False)
+        past, stem = self._begun(layer, positions), f"model.layers.{layer}"
+        delta, kind = self.decoder.delta, self.decoder.convolution
+        if delta is not None:
+            return linear_attention(self, delta, f"{stem}.linear_attn", hidden, past, present)
+        assert kind is not None
+        return short_convolution(self, kind, f"{stem}.conv", hidden, past[0], present)
 
-    def _begun(self, layer: int, positions: _Positions) -> list[ir.Value]:
+    def _begun(self, layer: int, positions: Positions) -> list[ir.Value]:
         """What a layer has carried on; zeros at the beginning of a text."""
         assert positions.begun is not None
         nothing = self.writer.constant("nothing", np.array(0, np.float32))
@@ -264,7 +195,7 @@ class DecoderGraph(DecoderParts):
         return self.append("Add", [hidden, self.scaled(more, self.decoder.residual_scale)])
 
     def _attention(
-        self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+        self, layer: int, hidden: ir.Value, positions: Positions, present: list[ir.Value]
     ) -> ir.Value:
         decoder, stem = self.decoder, f"model.layers.{layer}.self_attn"
         width = decoder.head_dim_of(layer)
@@ -326,7 +257,7 @@ class DecoderGraph(DecoderParts):
             value = self.append("Reshape", [self.normed_by(split, gain), whole])
         return [key, value]
 
-    def _tables(self, layer: int, positions: _Positions) -> tuple[ir.Value | None, ...]:
+    def _tables(self, layer: int, positions: Positions) -> tuple[ir.Value | None, ...]:
         """Cosines, sines and their rows, as far as the layer has positions."""
         if not self.decoder.rotates[layer]:
             return None, None
@@ -359,63 +290,11 @@ class DecoderGraph(DecoderParts):
         whole = self.numbers([1, -1, decoder.heads * decoder.head_dim])
         return [self.append("Reshape", [part, whole]) for part in parts]
 
-    def _convolution(
-        self, layer: int, hidden: ir.Value, past: list[ir.Value], present: list[ir.Value]
-    ) -> ir.Value:
-        kind, stem = self.decoder.convolution, f"model.layers.{layer}.conv"
-        assert kind is not None
-        parts = self.linear(hidden, f"{stem}.in_proj", bias=kind.bias)
-        gate, second, value = self.split(parts, 3)
-        given, name = self.append("Mul", [gate, value]), f"{stem}.conv.weight"
-        summed, left = convolved(self.writer, past[0], given, name, self.vector(name))
-        present.append(left)
-        if kind.bias:
-            bias = self.writer.constant(f"{stem}.conv.bias", self.vector(f"{stem}.conv.bias"))
-            summed = self.append("Add", [summed, bias])
-        gated = self.append("Mul", [second, summed])
-        return self.linear(gated, f"{stem}.out_proj", bias=kind.bias)
-
     def _past(self, layer: int) -> list[ir.Value]:
         return [
-            self._input(f"past_key_values.{layer}.{name}", ir.DataType.FLOAT, shape)
+            self.input(f"past_key_values.{layer}.{name}", ir.DataType.FLOAT, shape)
             for name, shape in carried(self.decoder, layer).items()
         ]
-
-    def _mixture(self, stem: str, hidden: ir.Value, experts: Experts) -> ir.Value:
-        def feed_forward(expert: int, rows: ir.Value) -> ir.Value:
-            own = f"{stem}.experts.{expert}"
-            if experts.limit is None:
-                return self.feed_forward(own, rows)
-            gate, up = (
-                self.linear(rows, f"{own}.{name}_proj", bias=experts.bias)
-                for name in ("gate", "up")
-            )
-            gated = self._limited(gate, up, experts.limit)
-            return self.linear(gated, f"{own}.down_proj", bias=experts.bias)
-
-        scores = self.linear(hidden, f"{stem}.gate", bias=experts.bias)
-        preference = None
-        if experts.preference:
-            name = f"{stem.removesuffix('mlp')}{PREFERENCE}"
-            preference = self.writer.constant(name, self.vector(name))
-        mixed = mixture(self.writer, experts, hidden, scores, preference, feed_forward)
-        return self.append("Add", [mixed, self._shared(stem, hidden)]) if experts.shared else mixed
-
-    def _shared(self, stem: str, hidden: ir.Value) -> ir.Value:
-        """What the expert that every token passes through makes of it, times its share."""
-        share = self.linear(hidden, f"{stem}.shared_expert_gate", bias=False)
-        fed = self.feed_forward(f"{stem}.shared_expert", hidden)
-        return self.append("Mul", [fed, self.append("Sigmoid", [share])])
-
-    def _limited(self, gate: ir.Value, up: ir.Value, limit: float) -> ir.Value:
-        least, most, one = (
-            self.writer.constant("limit", np.array(number, np.float32))
-            for number in (-limit, limit, 1)
-        )
-        gate = self.append("Clip", [gate, None, most])
-        gate = self.append("QuickGelu", [gate], {"alpha": 1.702}, domain=CONTRIB)
-        up = self.append("Add", [self.append("Clip", [up, least, most]), one])
-        return self.append("Mul", [gate, up])
 
     def _query_norm(self, value: ir.Value, name: str, heads: int, width: int) -> ir.Value:
         """A norm over each head's columns, or over those of all heads."""
@@ -424,34 +303,6 @@ class DecoderGraph(DecoderParts):
         split = self.append("Reshape", [value, self.numbers([1, -1, width])])
         normed = self.norm(split, name)
         return self.append("Reshape", [normed, self.numbers([1, -1, heads * width])])
-
-    def _table(
-        self, name: str, near: Rotation, beyond: Rotation | None = None, switch: int = 0
-    ) -> Table:
-        """Cosines and sines of `near`, and with `beyond` its own from row `switch` on."""
-        shape = (self._context + switch, len(near.frequencies))
-
-        def reader(part: str) -> StreamedTensor:
-            def read(start: int, stop: int) -> np.ndarray:
-                pieces = []
-                if start < switch or beyond is None:
-                    end = stop if beyond is None else min(stop, switch)
-                    pieces.append(getattr(near, part)(start, end))
-                if beyond is not None and stop > switch:
-                    pieces.append(getattr(beyond, part)(max(start - switch, 0), stop - switch))
-                return np.concatenate(pieces)
-
-            return StreamedTensor(f"{name}.{part}", ir.DataType.FLOAT, shape, read)
-
-        cosines, sines = (
-            self.writer.constant(f"{name}.{part}", reader(part)) for part in ("cosines", "sines")
-        )
-        return cosines, sines
-
-    def _input(self, name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:
-        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
-        self._model.graph.inputs.append(value)
-        return value
 
     def _output(self, value: ir.Value, name: str, shape: list[int | str]) -> None:
         value.name = name

@@ -27,6 +27,12 @@ class DecoderParts:
         self.writer = writer
         self.append = writer.append
 
+    def input(self, name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:
+        """A new input of the graph."""
+        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
+        self.writer.graph.inputs.append(value)
+        return value
+
     def feed_forward(self, stem: str, hidden: ir.Value, zeroed: float = 0.0) -> ir.Value:
         """zeroed: the share of gates that are set to zero, by their mean and deviation."""
         if self.decoder.fused_gate_up:

@@ -1,4 +1,4 @@
-"""The operators of layers that carry on a few positions, or a matrix, in place of a cache."""
+"""The operators of linear attention, whose layers carry on a matrix in place of a cache."""
 
 from __future__ import annotations
 
@@ -8,39 +8,33 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.models.architectures.delta import Delta
+from edgeq.models.graphs.decoder_parts import DecoderParts
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
+from edgeq.models.graphs.short_convolution import convolved
 from edgeq.models.weights import Weights
-from edgeq.quantize.number_formats import Floats
 
-_END = np.iinfo(np.int64).max
 _EPSILON = 1e-6  # of the lengths of queries and keys, in transformers
 
 
-def convolved(
-    writer: GraphWriter, past: ir.Value, given: ir.Value, name: str, weight: Floats
-) -> tuple[ir.Value, ir.Value]:
-    """A causal sum over positions, column by column, and the positions to carry on.
-
-    past: (1, taps - 1, columns), given: (1, tokens, columns). name: of the weight, float32
-    (columns, 1, taps).
+def linear_attention(
+    parts: DecoderParts,
+    delta: Delta,
+    stem: str,
+    hidden: ir.Value,
+    past: Sequence[ir.Value],
+    present: list[ir.Value],
+) -> ir.Value:
+    """A layer's output for `hidden`, (1, tokens, hidden). past: as by `Delta.carried`; `present` is
+    extended by them.
     """
-
-    def along(start: int, stop: int) -> ir.Value:
-        bounds = [writer.constant("bound", np.array([n], np.int64)) for n in (start, stop, 1)]
-        return writer.append("Slice", [rows, *bounds])
-
-    rows = writer.append("Concat", [past, given], {"axis": 1})
-    last = weight.shape[-1] - 1
-    summed = None
-    for tap in range(last + 1):
-        factors = writer.constant(f"{name}.{tap}", weight[:, 0, tap])
-        product = writer.append("Mul", [along(tap, tap - last or _END), factors])
-        summed = product if summed is None else writer.append("Add", [summed, product])
-    assert summed is not None
-    return summed, along(-last, _END)
+    rule = _DeltaRule(parts.writer, parts.weights, delta, parts.decoder.norm_eps)
+    names = ("qkv", "z", "b", "a")
+    given = [parts.linear(hidden, f"{stem}.in_proj_{name}", bias=False) for name in names]
+    gated = rule.build(stem, given, past, present)
+    return parts.linear(gated, f"{stem}.out_proj", bias=False)
 
 
-class DeltaRule:
+class _DeltaRule:
     """Builds a layer's gated delta rule, between the products in front of it and behind it."""
 
     def __init__(self, writer: GraphWriter, weights: Weights, delta: Delta, eps: float) -> None:

@@ -7,14 +7,55 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.models.architectures.experts import Experts
-from edgeq.models.graphs.rewriting import GraphWriter
+from edgeq.models.architectures.experts import PREFERENCE, Experts
+from edgeq.models.graphs.decoder_parts import DecoderParts
+from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
 
 FeedForward = Callable[[int, ir.Value], ir.Value]
 """An expert's number and rows (tokens, hidden) to its output."""
 
 
-def mixture(
+def mixed_experts(parts: DecoderParts, stem: str, hidden: ir.Value, experts: Experts) -> ir.Value:
+    """What a layer's experts make of `hidden`, (1, tokens, hidden), with the one that all share."""
+
+    def feed_forward(expert: int, rows: ir.Value) -> ir.Value:
+        own = f"{stem}.experts.{expert}"
+        if experts.limit is None:
+            return parts.feed_forward(own, rows)
+        gate, up = (
+            parts.linear(rows, f"{own}.{name}_proj", bias=experts.bias) for name in ("gate", "up")
+        )
+        gated = _limited(parts, gate, up, experts.limit)
+        return parts.linear(gated, f"{own}.down_proj", bias=experts.bias)
+
+    scores = parts.linear(hidden, f"{stem}.gate", bias=experts.bias)
+    preference = None
+    if experts.preference:
+        name = f"{stem.removesuffix('mlp')}{PREFERENCE}"
+        preference = parts.writer.constant(name, parts.vector(name))
+    mixed = _mixture(parts.writer, experts, hidden, scores, preference, feed_forward)
+    return parts.append("Add", [mixed, _shared(parts, stem, hidden)]) if experts.shared else mixed
+
+
+def _shared(parts: DecoderParts, stem: str, hidden: ir.Value) -> ir.Value:
+    """What the expert that every token passes through makes of it, times its share."""
+    share = parts.linear(hidden, f"{stem}.shared_expert_gate", bias=False)
+    fed = parts.feed_forward(f"{stem}.shared_expert", hidden)
+    return parts.append("Mul", [fed, parts.append("Sigmoid", [share])])
+
+
+def _limited(parts: DecoderParts, gate: ir.Value, up: ir.Value, limit: float) -> ir.Value:
+    least, most, one = (
+        parts.writer.constant("limit", np.array(number, np.float32))
+        for number in (-limit, limit, 1)
+    )
+    gate = parts.append("Clip", [gate, None, most])
+    gate = parts.append("QuickGelu", [gate], {"alpha": 1.702}, domain=CONTRIB)
+    up = parts.append("Add", [parts.append("Clip", [up, least, most]), one])
+    return parts.append("Mul", [gate, up])
+
+
+def _mixture(
     writer: GraphWriter,
     experts: Experts,
     hidden: ir.Value,

@@ -294,7 +294,7 @@ class _Walk:
         return _halves(sums)
 
     def _own_moments(self, activation: str, label: str) -> Statistics:
-        """Of the rounded model alone, whose rows are other tokens than the float model's."""
+        """Moments of the rounded model alone, whose rows are tokens other than the float ones."""
         sums = (MomentSums(), MomentSums())
         for index, seen in enumerate(self._approximate.values(activation)):
             refuse_not_finite(label, seen, index)

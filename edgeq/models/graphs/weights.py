@@ -84,7 +84,11 @@ class Weight:
 
     @property
     def shape_by_rows(self) -> tuple[int, ...]:
-        """The shape with outputs, tokens or filters first, as in a plan."""
+        """The shape with outputs, tokens or filters first, as in a plan; gates of all directions
+        are outputs.
+        """
+        if self.role == "recurrent":  # (directions, gates × hidden, inputs)
+            return (self.shape[0] * self.shape[1], self.shape[2])
         if self.uses and self.uses[0].inputs_first:
             return self.shape[::-1]
         return self.shape
@@ -117,8 +121,8 @@ class Weight:
             raise InvalidInput(problem)
         if self.role in ("convolution", "other"):
             return array.reshape(array.shape[0], -1)
-        if self.role == "recurrent":  # (directions, gates × hidden, inputs)
-            return array.reshape(-1, array.shape[-1])
+        if self.role == "recurrent":
+            return array.reshape(self.shape_by_rows)
         return np.ascontiguousarray(array.T) if self._is_turned else array
 
     def as_stored(self, matrix: Floats) -> Floats:
@@ -181,13 +185,12 @@ def settle(weight: Weight, decide: Decide) -> Decision:
         return decision
     if number_format(choice.number_format).is_expanded:  # whatever reads it then
         return decision
-    is_recurrent = (
-        weight.role == "recurrent" and choice.number_format == INT8.name and not weight.obstacle
-    )
-    if is_recurrent and weight.shape[1] < _FEW_GATES:
-        return Decision(_STORED, SLOWER)
-    if weight.obstacle and choice.number_format == INT8.name and _is_of_layers(weight.value):
-        return Decision(_STORED, _UNREAD)
+    if choice.number_format == INT8.name:
+        is_recurrent = weight.role == "recurrent" and not weight.obstacle
+        if is_recurrent and not _no_kernel(weight) and weight.shape[1] < _FEW_GATES:
+            return Decision(_STORED, SLOWER)
+        if _is_of_layers(weight.value) and (weight.obstacle or _no_kernel(weight)):
+            return Decision(_STORED, _UNREAD)
     is_inside = not all(use.in_main_graph for use in weight.uses)
     if weight.role == "convolution" and choice.ranges and is_inside and not weight.obstacle:
         return Decision(_STORED, _INSIDE)
@@ -228,14 +231,36 @@ def _obstacle(weight: Weight, stored_as: str, activations: str) -> str:
             return f"{operator} has a bias that is computed, and integers need a stored one"
         if activations != "static-uint8":
             return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
-    if weight.role == "recurrent" and stored_as != INT8.name:
-        return f"{operator} has quantized kernels only for int8"
+    if weight.role == "recurrent":
+        only = f"{operator} has quantized kernels only for int8"
+        return _no_kernel(weight) or ("" if stored_as == INT8.name else only)
     block = number_format(stored_as).group_size
     if weight.role == "tied" and not block:
         what = "rows are looked up and multiplied"
         return f"{what}, for which only formats with groups need a single copy"
     if weight.role in ("embedding", "tied") and block and weight.shape[1] % block:
         return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
+    return ""
+
+
+def _no_kernel(weight: Weight) -> str:
+    """Why onnxruntime cannot read the codes of a recurrent layer's weight; empty if it can."""
+    if weight.role != "recurrent":
+        return ""
+    found = ((use.node, _no_recurrent_kernel(use.node)) for use in weight.uses)
+    return "; ".join(f"{node.op_type} {node.name!r}: {why}" for node, why in found if why)
+
+
+def _no_recurrent_kernel(node: ir.Node) -> str:
+    if node.op_type != "LSTM":
+        return "it has no quantized kernel"
+    if node.attributes.get_int("layout", 0):
+        return "onnxruntime has no quantized kernel for layout 1"
+    for value in node.inputs[1:3]:
+        if value is None or not _is_weight(value):
+            return f"its weights are quantized together, and {value and value.name!r} is small"
+        if len(value.uses()) > 1:
+            return f"other nodes read {value.name!r} too"
     return ""
 
 
@@ -314,10 +339,8 @@ def _use(node: ir.Node, position: int, value: ir.Value, in_main: bool) -> Weight
             return WeightUse(node, "embedding", False, in_main)
         case "Conv", 1:
             return WeightUse(node, "convolution", False, in_main)
-        case "LSTM", 1 | 2:
-            return _lstm_use(node, in_main)
-        case (("GRU" | "RNN"), _):
-            return "it has no quantized kernel"
+        case (("LSTM" | "GRU" | "RNN"), 1 | 2) if rank == 3:
+            return WeightUse(node, "recurrent", False, in_main)
         case "ConvTranspose", 1:
             return "it has no quantized kernel"
     return f"its input {position} has no quantized form here"
@@ -328,18 +351,6 @@ def _operator(node: ir.Node) -> str:
     if node.domain in ("", CONTRIB) and (node.domain == CONTRIB) == (node.op_type in _CONTRIB):
         return node.op_type
     return f"{node.domain}::{node.op_type}"
-
-
-def _lstm_use(node: ir.Node, in_main: bool) -> WeightUse | str:
-    if node.attributes.get_int("layout", 0):
-        return "onnxruntime has no quantized kernel for layout 1"
-    inputs, states = node.inputs[1:3]
-    for value in (inputs, states):
-        if value is None or not _is_weight(value):
-            return f"its weights are quantized together, and {value and value.name!r} is small"
-        if len(value.uses()) > 1:
-            return f"other nodes read {value.name!r} too"
-    return WeightUse(node, "recurrent", False, in_main)
 
 
 def _gemm_use(node: ir.Node, in_main: bool) -> WeightUse | str:

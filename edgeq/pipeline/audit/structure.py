@@ -64,7 +64,7 @@ def _facts(header: Header, decoder: Decoder) -> list[tuple[str, list[int] | None
 
 
 def _kv_heads(header: Header) -> list[int]:
-    """Of the layers with attention."""
+    """The number of key-value heads of each layer with attention."""
     return [count for count in _numbers(header, "attention.head_count_kv") or () if count]
 
 

@@ -58,7 +58,7 @@ def _types(
 
 
 def _widths(decoder: Decoder) -> set[int]:
-    """Of heads of keys and values."""
+    """The widths of key and value heads, without layers that do not attend."""
     return {decoder.head_dim_of(n) for n in range(decoder.layers) if decoder.attends(n)}
 
 

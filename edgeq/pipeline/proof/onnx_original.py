@@ -64,7 +64,7 @@ class OnnxOriginal:
         return found
 
     def named(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        """As `run`, by the outputs' names."""
+        """What `run` returns, by the outputs' names."""
         return dict(zip((value.name for value in self.outputs), self.run(feed), strict=True))
 
 

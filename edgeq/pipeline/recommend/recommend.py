@@ -244,7 +244,7 @@ def _purpose(subject: Subject, asked: Purpose | None) -> Purpose | None:
 def _context(subject: Subject, asked: int | None) -> int | None:
     if subject.sizes is None or not subject.sizes.is_decoder:
         if asked is not None:
-            what = f"{subject.name} is no language model, and has no context to set"
+            what = f"{subject.name} is not a language model, so it has no context to set"
             raise InvalidInput(Problem("--context", what, "omit it"))
         return None
     longest = subject.sizes.longest

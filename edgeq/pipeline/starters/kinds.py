@@ -21,7 +21,7 @@ DTYPES = frozenset(
         *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     }
 )
-"""Of a model of arrays, as numpy calls them."""
+"""The dtypes that a starter for arrays takes, by numpy's names."""
 
 
 def kind_of(artifact: Artifact) -> Kind | None:

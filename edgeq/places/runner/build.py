@@ -96,7 +96,7 @@ TARGETS = {
         _wheels("x86_64"),
     ),
 }
-"""By the device's operating system and architecture."""
+"""What to compile with, by the device's operating system and architecture."""
 
 
 def target_of(device: Device) -> Target:

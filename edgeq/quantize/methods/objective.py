@@ -117,7 +117,7 @@ class Moments:
 
     @cached_property
     def factors(self) -> Factors:
-        """Of `seen`; `shared` with moments that differ only in the rest."""
+        """The factors of `seen`; `shared` with moments that differ only in the rest."""
         return self.shared or Factors(self.seen)
 
     @property

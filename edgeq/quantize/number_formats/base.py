@@ -6,7 +6,7 @@ columns the inputs that are summed over; an embedding's rows are its tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,10 @@ class NumberFormat:
         """The values that a runtime computes with, float32 `(rows, columns)`."""
         raise NotImplementedError
 
+    def scales_of(self, scales: Floats, start: int, stop: int) -> Floats:
+        """The scales of some rows."""
+        return scales[start:stop]
+
 
 @dataclass(frozen=True)
 class QuantizedTensor:
@@ -91,6 +95,11 @@ class QuantizedTensor:
     def dequantize(self) -> Floats:
         """float32 `(rows, columns)`."""
         return self.number_format.decode(self.codes, self.scales)
+
+    def part(self, start: int, stop: int) -> QuantizedTensor:
+        """Some rows; where rows share scales, none of those that share may be left out."""
+        scales = self.number_format.scales_of(self.scales, start, stop)
+        return replace(self, codes=self.codes[start:stop], scales=scales)
 
     @property
     def nbytes(self) -> int:

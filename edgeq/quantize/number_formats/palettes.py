@@ -49,6 +49,10 @@ class Palette(NumberFormat):
         tables = self.scale_count(rows, columns) * np.dtype(np.float16).itemsize
         return -(-rows * columns * self.bits // 8) + tables
 
+    def scales_of(self, scales: Floats, start: int, stop: int) -> Floats:
+        """See `NumberFormat.scales_of`."""
+        return scales if self.rows is None else scales[start // self.rows : -(-stop // self.rows)]
+
     def encode(self, weight: Floats, scales: Floats) -> Codes:
         """The index of the nearest value, int8 `(rows, columns)`."""
         size = self.rows or len(weight)

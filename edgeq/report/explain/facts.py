@@ -172,7 +172,7 @@ class Facts:
     parts: tuple[str, ...] = ()
     relabelled: tuple[str, str] | None = None
     agreement: tuple[str, str] | None = None
-    """Of a detector's boxes or a recogniser's words, and on how many samples."""
+    """How far a detector's boxes or a recogniser's words agree, and on how many samples."""
     proof: Proof | None = None
     original_bits: str = "32"
     is_planned: bool = False

@@ -12,7 +12,7 @@ Value = Any
 Lower = Callable[..., Any]
 
 LOWERED: dict[str, Lower] = {}
-"""By the MIL's name; the first argument is `coreai.authoring`."""
+"""How to write each operator, by the MIL's name; the first argument is `coreai.authoring`."""
 
 FAR = np.iinfo(np.int32).max
 """A place beyond any axis."""

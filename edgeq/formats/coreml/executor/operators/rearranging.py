@@ -69,7 +69,7 @@ def sliding_windows(x: Array, axis: int, size: int, stride: int = 1) -> Array:
 
 @operator("reverse_sequence", moves=True)
 def reverse_sequence(x: Array, lengths: Array, seq_axis: int = 0, batch_axis: int = 0) -> Array:
-    """Of each item, so many places in reverse order."""
+    """Reverse the first `lengths[i]` places of item i."""
     items = np.moveaxis(np.array(x), (int(batch_axis), int(seq_axis)), (0, 1))
     for item, length in zip(items, lengths, strict=True):
         item[: int(length)] = item[: int(length)][::-1].copy()

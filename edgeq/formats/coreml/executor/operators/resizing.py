@@ -22,7 +22,7 @@ def upsample_nearest_neighbor(
 
 @operator("resize_nearest_neighbor", moves=True)
 def resize_nearest_neighbor(x: Array, target_size_height: int, target_size_width: int) -> Array:
-    """As `upsample_nearest_neighbor`, by sizes."""
+    """Resize like `upsample_nearest_neighbor`, to sizes."""
     return _nearest(_nearest(x, -2, int(target_size_height)), -1, int(target_size_width))
 
 
@@ -34,7 +34,7 @@ def upsample_bilinear(
     align_corners: bool = True,
     half_pixel_centers: bool | None = None,
 ) -> Array:
-    """As `resize_bilinear`, by factors."""
+    """Resize like `resize_bilinear`, by factors."""
     is_half = not align_corners if half_pixel_centers is None else bool(half_pixel_centers)
     if is_half and align_corners:
         raise ValueError("it aligns corners and takes the centres of pixels")
