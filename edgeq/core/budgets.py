@@ -132,7 +132,7 @@ BUDGETS: Registry[Budget] = Registry(
             "agreement",
             "share",
             "at least",
-            "the share of answers that keep their labels",
+            "the agreement of its answers with the original's",
         ),
         _quality(
             "map_drop",

@@ -90,17 +90,25 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
-    """The content of a regular file of at most `limit` bytes.
+def read_head(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a regular file, or all of a shorter one.
 
     Raises InvalidInput for anything else: a directory, a named pipe (which would block), a device.
     """
     require_file(path)
     try:
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            return file.read(size)
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises InvalidInput for a larger one, and as `read_head`.
+    """
+    content = read_head(path, limit + 1)
     if len(content) > limit:
         raise InvalidInput(Problem(str(path), f"is larger than {format_bytes(limit)}", remedy))
     return content

@@ -23,7 +23,7 @@ from ruamel.yaml.reader import ReaderError
 
 from edgeq.core.document import Document, Entry
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.files import read_bytes
+from edgeq.core.files import read_bytes, read_head
 from edgeq.core.validation_messages import Location, describe, example_of, suggest_near
 
 __all__ = ["Document", "by_place", "read_yaml", "validate", "yaml_word"]
@@ -100,8 +100,9 @@ def _read_text(path: Path) -> str:
         raise InvalidInput(Problem(str(path), "no such file", remedy)) from None
     except OSError as error:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
-    content = read_bytes(path, _MOST_BYTES, "remove unneeded parts")
-    binary = next((kind for magic, kind in _BINARY.items() if content.startswith(magic)), None)
+    head = read_head(path, max(map(len, _BINARY)))  # what it is comes before how large it is
+    binary = next((kind for magic, kind in _BINARY.items() if head.startswith(magic)), None)
+    content = b"" if binary else read_bytes(path, _MOST_BYTES, "remove unneeded parts")
     try:
         if binary is None:
             return content.decode("utf-8-sig")
@@ -111,7 +112,9 @@ def _read_text(path: Path) -> str:
         if binary is None:
             remedy = "save the file as UTF-8"
             raise InvalidInput(Problem(where, "not UTF-8 text", remedy)) from None
-    raise InvalidInput(Problem(str(path), f"is {binary}, not YAML", "name a .yaml file"))
+    raise InvalidInput(
+        Problem(str(path), f"is {binary}, not YAML", "name a recipe or another .yaml file")
+    )
 
 
 def _require_few(root: Node) -> None:

@@ -33,7 +33,6 @@ class SampleModel(Model, ABC):
     Subclasses implement `run`, and set the other attributes of `Model`.
     """
 
-    kind = "a model of text or arrays"
     verbs = "embed() or run()"
     artifact: Artifact
 
@@ -41,7 +40,8 @@ class SampleModel(Model, ABC):
         self.artifact, self.name = package.artifact, package.artifact.name
         self._inputs = [value.name for value in package.artifact.inputs]
         self._package = package
-        verb = task_of(self.artifact.task).verb
+        task = task_of(self.artifact.task)
+        self.kind, verb = task.noun, task.verb
         self.verbs = "run()" if verb == "run" else f"{verb}() or run()"
 
     @abstractmethod

@@ -31,8 +31,6 @@ from edgeq.core.tasks.task import exporting
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
-from edgeq.devices.catalogue import load_device
-from edgeq.formats.registry import file_format
 from edgeq.models.architectures import Decoder
 from edgeq.models.architectures.wrappers import TEXT
 from edgeq.models.huggingface import licence_of
@@ -52,6 +50,7 @@ from edgeq.pipeline.first_interface import (
     rows_of,
     stated_task,
 )
+from edgeq.pipeline.first_targets import Targets, target_choices
 from edgeq.pipeline.first_whisper import (
     from_base,
     is_whisper,
@@ -97,7 +96,7 @@ class _Draft:
     name: str
     source: Source
     task: Task
-    targets: Mapping[str, Sequence[str]]
+    targets: Targets
     data: tuple[Need, Need]
     base: Path
     quantize: tuple[str, ...]
@@ -154,7 +153,7 @@ def write_first_recipe(
     if takes_any:
         shapes = f"{needs[0].content}: {rows_of(located.path)}"
         needs[0] = replace(needs[0], content=shapes)
-    targets = _targets(stated, devices)
+    targets = next(target_choices(stated, devices))
     declares = located.is_file and (stated.takes_files or stated.reads_texts)
     interface = (interface_of if declares else interface_of_directory)(located.path, stated)
     data = (needs[0], needs[1])
@@ -162,7 +161,7 @@ def write_first_recipe(
         needs.insert(0, Need(out.parent / LABELS_FILE, interface.lacks))
     origin = _from(source, out.parent)
     draft = _Draft(name, origin, stated, targets, data, out.parent, first.quantize, interface)
-    draft, planned = _possible(draft, model, located)
+    draft, planned = _possible(draft, model, located, devices)
     write_text(out, _text(draft, planned))
     missing = tuple(need for need in needs if not need.path.exists())
     hint = _hint() if takes_any and not task else ""
@@ -177,14 +176,27 @@ def possible_plans(
 ) -> list[Planned]:
     """The plan of a first recipe for each of `presets` that quantizes the model on a device.
 
-    Raises InvalidInput, with the reason of the last, if none does.
+    All have one file format, the best that holds the model. Raises InvalidInput, with the last
+    reason of the best for the task, if none does.
     """
     declares = located.is_file and (task.takes_files or task.reads_texts)
     interface = interface_of(located.path, task) if declares else None
     none = Need(Path(), "")
     source = source_named(str(located.path.resolve()))
-    targets = _targets(task, [device])
-    draft = _Draft("model", source, task, targets, (none, none), Path(), (), interface)
+    problems: list[InvalidInput] = []
+    for targets in target_choices(task, [device]):
+        draft = _Draft("model", source, task, targets, (none, none), Path(), (), interface)
+        plans, problem = _plans(draft, model, located, presets)
+        if plans or problem is None:
+            return plans
+        problems.append(problem)
+    raise problems[0]
+
+
+def _plans(
+    draft: _Draft, model: str, located: Located, presets: Sequence[str]
+) -> tuple[list[Planned], InvalidInput | None]:
+    """The plan of a draft for each of `presets` that it can have, and the last refusal."""
     plans: list[Planned] = []
     problem = None
     for preset in presets:
@@ -192,9 +204,7 @@ def possible_plans(
             plans.append(_planned(replace(draft, quantize=(preset,)), model, located))
         except InvalidInput as error:
             problem = error
-    if not plans and problem is not None:
-        raise problem
-    return plans
+    return plans, problem
 
 
 def _hint() -> str:
@@ -216,7 +226,7 @@ def _write_whisper(
     whisper = read_whisper(folder)
     usual, content = first.evaluation
     need = Need(evaluation or out.parent / usual, content)
-    targets = _target_lines(_targets(TENSOR, devices))
+    targets = _target_lines(next(target_choices(TENSOR, devices)))
     licence = licence_of(folder)
     recipes = write_parts(folder, out, name, licence, targets)
     budgets = _budgets(first, [make_plan(recipe) for recipe in recipes.values()])
@@ -280,29 +290,20 @@ def _takes_no_text(path: Path, task: Task) -> bool:
     return task.takes == "texts" and has_processor and not (path / "tokenizer.json").is_file()
 
 
-def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
-    """The devices by the file format that is best for the task and runs on them."""
-    assert task.first_recipe is not None
-    targets: dict[str, list[str]] = {}
-    for id in devices:
-        device = load_device(id)
-        able = [
-            name
-            for name in (*task.first_recipe.formats, *device.runtimes)
-            if name in device.runtimes and file_format(name).serves(task)
-        ]
-        if not able:
-            what = f"runs no file format that can hold {task.noun}"
-            raise InvalidInput(Problem(id, what, "choose another: edgeq devices"))
-        targets.setdefault(able[0], []).append(id)
-    return targets
+def _possible(
+    draft: _Draft, model: str, located: Located, devices: Sequence[str]
+) -> tuple[_Draft, Planned]:
+    """The draft with file formats and variants that quantize most of the model, and its plan.
 
-
-def _possible(draft: _Draft, model: str, located: Located) -> tuple[_Draft, Planned]:
-    """The draft with variants that quantize most of the model, else some of it, and its plan."""
-    drafts = [draft]
+    Where none do: the first that can be planned.
+    """
     others = (draft.first.otherwise, ("float32",))  # the last for weights too small for any
-    drafts += [replace(draft, quantize=variants) for variants in others if variants]
+    variants = [draft.quantize, *(each for each in others if each)]
+    drafts = [
+        replace(draft, targets=targets, quantize=each)
+        for targets in target_choices(draft.task, devices)
+        for each in variants
+    ]
     possible: list[tuple[_Draft, Planned]] = []
     refusals: list[InvalidInput] = []
     for each in drafts:

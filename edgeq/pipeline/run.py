@@ -189,17 +189,22 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answered:
     )
 
 
+def _needs(model: Model) -> tuple[str, str]:
+    """What the model runs on, and an example as arguments of `edgeq run`."""
+    artifact = model.artifact
+    if artifact is None or artifact.text is not None:
+        return "sentences", '"a sentence"'
+    if artifact.image is not None:
+        return "images", "photo.jpg"
+    if artifact.audio is not None:
+        return "recordings", "speech.wav"
+    return "arrays", "--inputs feeds.npz"
+
+
 def _require_texts(path: Path, model: Model, texts: Sequence[str]) -> None:
     if not texts:
-        what, given = f"is {model.kind}: it needs sentences", '"a sentence"'
-        if model.artifact is not None and model.artifact.text is None:
-            what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
-        if model.artifact is not None and model.artifact.image is not None:
-            noun = task_of(model.artifact.task).noun
-            what, given = f"is {noun}: it needs images", "photo.jpg"
-        if model.artifact is not None and model.artifact.audio is not None:
-            noun = task_of(model.artifact.task).noun
-            what, given = f"is {noun}: it needs recordings", "speech.wav"
+        needs, given = _needs(model)
+        what = f"is {model.kind}: it needs {needs}"
         raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
     if model.artifact is not None and task_of(model.artifact.task).ranks and len(texts) < 2:
         what, given = "is a reranker: it needs a query and texts", '"a query" "a text" "another"'
@@ -272,7 +277,7 @@ def write_text(
     """
     model = edgeq.load(path)
     if not isinstance(model, LanguageModel):
-        remedy = f'run: edgeq run {path} "a sentence"'
+        remedy = f"run: edgeq run {path} {_needs(model)[1]}"
         raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
     if chat:
         ids = chat_tokens(model, [{"role": "user", "content": prompt}])

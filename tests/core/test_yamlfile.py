@@ -225,6 +225,7 @@ def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
         (lambda path: os.mkfifo(path), "it is a named pipe"),
         (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
         (lambda path: path.write_bytes(b"PK\3\4" + bytes(100)), "is a zip archive, not YAML"),
+        (lambda path: path.write_bytes(b"PK\3\4" + bytes(1 << 19)), "is a zip archive, not YAML"),
         (lambda path: path.write_bytes(b"a: \0\xff"), "is a binary file, not YAML"),
         (lambda path: path.write_bytes(b"a: 1\n" * 3_000_000), "is larger than"),
     ],

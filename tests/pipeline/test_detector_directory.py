@@ -28,8 +28,10 @@ from edgeq.formats.detections import Detector
 from edgeq.models.detector import read_detection
 from edgeq.models.image_directory import read_image_directory
 from edgeq.pipeline.check import workflow
+from edgeq.pipeline.compare.workflow import CompareOptions, compare_models
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
+from edgeq.pipeline.run import Sampling, run_texts, write_text
 from edgeq.pipeline.workflow import build_recipe
 from tests.pipeline.test_image_directory import hard_images, quiet
 from tests.support.shapes import LABELS, save_shapes
@@ -138,6 +140,22 @@ def test_boxes_are_those_of_transformers(root: Path, family: str) -> None:
             assert a[2] == pytest.approx(b[2], abs=0.05)
         count += len(right)
     assert count > 5
+
+
+def test_what_a_detector_is_not_asked_for_is_refused_by_what_it_is(root: Path) -> None:
+    source = save(root / "model", yolos(), "YolosImageProcessor")
+    path = write_recipe(root / "a.yaml", RECIPE.replace("SOURCE", "model"))
+    (built,) = build_recipe(path, None, quiet)
+    with pytest.raises(InvalidInput, match=r"is an object detector\n.*photo.jpg"):
+        write_text(built.path, "a prompt", Sampling(), print)
+    with pytest.raises(InvalidInput, match=r"is an object detector: it needs images"):
+        run_texts(built.path, [])
+    asked = CompareOptions(prompt="a prompt")
+    for model in (source, path, built.path):
+        with pytest.raises(InvalidInput, match=r"is an object detector; .*\n.*edgeq check"):
+            compare_models(model, built.path, asked)
+    with pytest.raises(InvalidInput, match=r"none.zip: does not exist"):
+        compare_models(source, root / "none.zip", asked)
 
 
 PROCESSORS = {

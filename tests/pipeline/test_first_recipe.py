@@ -21,7 +21,7 @@ from edgeq.models.locate import Located
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.first_recipe import stated_by_files, write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
-from tests.support import onnx_models
+from tests.support import onnx_models, tiny_decoders
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 WREN = str(RECIPES / "wren")
@@ -272,3 +272,11 @@ def test_a_part_of_text_does_not_make_a_language_model(
     config = {"architectures": [architecture], "text_config": {}, "id2label": {"0": "a", "1": "b"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert stated_by_files(Located(tmp_path, None), "here").name == task
+
+
+def test_a_model_that_the_usual_file_format_cannot_hold_gets_the_next(tmp_path: Path) -> None:
+    bounds = {**tiny_decoders.YARN, "truncate": False}
+    model = tiny_decoders.make(tmp_path / "model", "gpt_oss", rope_scaling=bounds)
+    written = write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
+    (target,) = make_plan(written.path).recipe.targets
+    assert target.format == "onnx"

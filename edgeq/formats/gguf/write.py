@@ -206,7 +206,7 @@ class _File(_Described):
                 f"{own}: its heads of {delta.value_width} columns, which llama.cpp has in another "
                 f"order, are not whole blocks of {decision.type.block}"
             )
-            remedy = "leave 'method' out for this variant: llama.cpp's library then rounds it"
+            remedy = "name a type of llama.cpp's in 'quantize', such as Q8_0: its library rounds it"
             raise InvalidInput(Problem("quantize", what, remedy))
 
     def _spec(self, stored: str) -> TensorSpec:

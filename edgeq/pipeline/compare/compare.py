@@ -11,6 +11,7 @@ import edgeq
 from edgeq.core.artifact import ARTIFACT_FILE, Frozen
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.sampling import spread
+from edgeq.core.tasks import Task, task_of
 from edgeq.core.terms import Progress
 from edgeq.formats.base import Model
 from edgeq.formats.bundle import BUNDLE_FILE
@@ -22,6 +23,8 @@ from edgeq.measure.divergence import (
     token_windows,
 )
 from edgeq.measure.same_tokens import same_tokens
+from edgeq.models.jsonfile import read_optional
+from edgeq.models.stated_task import task_of_config
 from edgeq.recipe.data_sets import read_text
 from edgeq.recipe.windows import DEFAULT_WINDOW
 
@@ -139,8 +142,20 @@ def open_any(
     if path.suffix in (".yaml", ".yml"):
         return Opened(path, _of_recipe(path, threads, progress))
     if is_huggingface(path):
+        _require_comparable(path, task_of_config(read_optional(path / "config.json")))
         return Opened(path, _original(path, (path / "modules.json").is_file(), threads))
-    return Opened(path, edgeq.load(path, threads=threads))
+    model = edgeq.load(path, threads=threads)
+    _require_comparable(path, task_of(model.artifact.task) if model.artifact else None)
+    return Opened(path, model)
+
+
+def _require_comparable(path: Path, task: Task | None) -> None:
+    """Raise InvalidInput for models of a task that are not compared on texts."""
+    if task is None or task.generates or task.has_sentence_head:
+        return
+    what = f"is {task.noun}; language models and sentence encoders can be compared"
+    remedy = "compare it with its original by a recipe: edgeq check RECIPE.yaml --device here"
+    raise InvalidInput(Problem(str(path), what, remedy))
 
 
 def _of_recipe(recipe: Path, threads: int | None, progress: Progress) -> Model:
@@ -150,6 +165,7 @@ def _of_recipe(recipe: Path, threads: int | None, progress: Progress) -> Model:
     from edgeq.pipeline.plan.plan import make_plan
 
     planned = make_plan(recipe, weights=True)
+    _require_comparable(recipe, task_of(planned.recipe.model.task))
     directory = planned.model.directory
     if directory is not None and is_installed():
         return _original(directory.path, planned.model.decoder is None, threads)

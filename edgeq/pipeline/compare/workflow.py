@@ -49,9 +49,13 @@ def compare_models(
 ) -> Comparison | EncoderComparison | SideBySide:
     """Divergence of two language models, cosines of two encoders, or answers to a prompt.
 
-    Paths are opened by `compare.open_any`. Raises what it, `compare_opened`, `compare_encoders` and
-    `side_by_side` raise.
+    Paths are opened by `compare.open_any`. Raises InvalidInput for another kind of model, and what
+    it, `compare_opened`, `compare_encoders` and `side_by_side` raise.
     """
+    for path in (a, b):
+        if not path.exists():  # before minutes are spent on the other
+            remedy = "name a .gguf file, an artifact, a bundle, a model's directory, or a recipe"
+            raise InvalidInput(Problem(str(path), "does not exist", remedy))
     first, second = (open_any(path, progress=progress) for path in (a, b))
     if asked.prompt is not None:
         return side_by_side(first, second, asked.prompt, asked.max_tokens, progress)
