@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import edgeq
 from edgeq.core.artifact import (
     GGUF_FILE,
     Artifact,
@@ -16,6 +17,7 @@ from edgeq.core.artifact import (
 from edgeq.core.known_settings import KV_KEY
 from edgeq.core.kv_cache import KvType
 from edgeq.formats.gguf.decide import GgufDecision
+from edgeq.formats.gguf.model import GgufLanguageModel
 from edgeq.formats.gguf.write import write_gguf_model
 from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import read_directory
@@ -75,3 +77,10 @@ def gguf_artifact(
         ),
     )
     return folder
+
+
+def load(path: Path, context: int | None = None, threads: int = 1) -> GgufLanguageModel:
+    """The language model in a file, an artifact or a bundle."""
+    model = edgeq.load(path, threads=threads, context=context)
+    assert isinstance(model, GgufLanguageModel)
+    return model

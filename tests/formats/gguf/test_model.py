@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import json
 import os
-import platform
-import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,48 +14,26 @@ from hypothesis import strategies as st
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 pytest.importorskip("gguf", reason="gguf is not installed")
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer
 
 import edgeq
-from edgeq.core.artifact import ARTIFACT_FILE, GGUF_FILE, seal
+from edgeq.core.artifact import GGUF_FILE
 from edgeq.core.errors import InvalidInput
-from edgeq.core.kv_cache import KvType
 from edgeq.formats import runtime_cache
-from edgeq.formats.gguf.model import GgufEncoder, GgufLanguageModel
-from edgeq.measure.scoring import score
+from edgeq.formats.gguf.model import GgufLanguageModel
 from edgeq.places.process import Request, run_worker
-from edgeq.quantize.ggml.llama_abi import LogCallback
 from edgeq.quantize.ggml.llama_api import library
 from edgeq.recipe.budgets import Workload
-from tests.support import tiny_bert, tiny_decoders
 from tests.support.bundles import unchecked_bundle
-from tests.support.commands import Done, run_edgeq
-from tests.support.gguf_artifacts import WREN, gguf_artifact, write_file
+from tests.support.gguf_artifacts import WREN, load
 
 REPOSITORY = Path(__file__).parents[3]
+
+
 EVALUATION = REPOSITORY / "recipes" / "data" / "wren-evaluation.txt"
+
+
 TEXT = EVALUATION.read_text(encoding="utf-8")[:2000]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("gguf")
-
-
-@pytest.fixture(scope="module")
-def plain(folder: Path) -> Path:
-    return gguf_artifact(WREN, folder / "f32")
-
-
-@pytest.fixture(scope="module")
-def small(folder: Path) -> Path:
-    return gguf_artifact(WREN, folder / "q8", "Q8_0")
-
-
-def load(path: Path, context: int | None = None, threads: int = 1) -> GgufLanguageModel:
-    model = edgeq.load(path, threads=threads, context=context)
-    assert isinstance(model, GgufLanguageModel)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -126,43 +95,6 @@ def test_what_is_streamed_is_the_text_of_the_likeliest_tokens(small: Path) -> No
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-FRESH = """
-import hashlib, sys
-import edgeq
-model = edgeq.load(sys.argv[1], threads=1)
-ids = model.tokens("The little bird sat in the tree and sang of the long winter.")
-print(hashlib.sha256(model.logits(ids).tobytes()).hexdigest())
-print("".join(model.generate("The bird", 12)))
-loaded = [name for name in ("onnxruntime", "tokenizers", "torch", "gguf", "onnx", "xllamacpp",
-                            "transformers") if name in sys.modules]
-print(loaded)
-"""
-
-
-def fresh(program: str, *arguments: str | Path, **environment: str) -> list[str]:
-    """What a new process prints; nothing may be on standard error."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
-
-
-def test_a_fresh_process_gives_the_same_bits_and_loads_nothing_else(small: Path) -> None:
-    """llama.cpp's own words are kept from the standard streams."""
-    first, again = fresh(FRESH, small), fresh(FRESH, small / GGUF_FILE)
-    assert first == again
-    assert first[-1] == "[]"
-
-
 def test_the_context_is_what_was_asked_for(small: Path) -> None:
     assert load(small).context == 1024  # what it was trained for
     model = load(small, context=20)
@@ -179,84 +111,6 @@ def test_the_context_is_what_was_asked_for(small: Path) -> None:
     for context in contexts:
         with pytest.raises(InvalidInput, match="number of positions"):
             edgeq.load(small, context=context)
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    """The lines llama.cpp writes meanwhile."""
-    lines: list[str] = []
-    listening = LogCallback(lambda level, text, user: lines.append(text.decode()))
-    llama = library()
-    llama.lib.llama_log_set(listening, None)
-    yield lines
-    llama.lib.llama_log_set(llama._log.callback, None)
-
-
-def allocated(lines: list[str]) -> float:
-    """MiB that llama.cpp says it has allocated for keys and values, and for other states."""
-    buffers = [line for line in lines if "KV buffer size" in line or "RS buffer size" in line]
-    sizes = [line.split("size =")[1].split("MiB")[0] for line in buffers]
-    assert sizes
-    return sum(map(float, sizes))
-
-
-@pytest.mark.parametrize("context", [20, 256, 257, 1000])
-@pytest.mark.parametrize("precision", ["plain", "small"])
-def test_cache_bytes_are_what_is_allocated(
-    precision: str, context: int, request: pytest.FixtureRequest, said: list[str]
-) -> None:
-    model = load(request.getfixturevalue(precision), context=context)
-    model.prefill([1, 2, 3])
-    assert model.cache_bytes(context) == allocated(said) * 2**20
-    assert model.cache_type == {"plain": "f32", "small": "f16"}[precision]
-
-
-@pytest.mark.parametrize(("kv", "most"), [("q8_0", 1e-3), ("q4_0", 0.1)])
-def test_a_record_names_the_type_of_the_cache(
-    kv: KvType, most: float, small: Path, tmp_path: Path, said: list[str]
-) -> None:
-    """llama.cpp says what it allocated; a text read from it is scored a little differently."""
-    path = gguf_artifact(WREN, tmp_path / kv, "Q8_0", kv)
-    model = load(path, context=300)
-    found = model.last_logits(list(range(300)), 100)
-    assert model.cache_bytes(300) / 2**20 == pytest.approx(allocated(said), abs=0.01)
-    assert any(f"K ({kv})" in line and f"V ({kv})" in line for line in said)
-    usual = load(small, context=300).logits(list(range(300)))[-100:]
-    assert 0 < score(usual, found, [0] * 100).kl.mean() < most
-
-
-def test_a_record_with_an_unknown_type_of_cache_is_refused(small: Path, tmp_path: Path) -> None:
-    record = json.loads((small / ARTIFACT_FILE).read_bytes())
-    del record["digest"]
-    (tmp_path / ARTIFACT_FILE).write_bytes(seal({**record, "settings": {"kv": "q9_9"}}))
-    with pytest.raises(InvalidInput, match="'f32', 'f16', 'q8_0' or 'q4_0'"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "gpt_oss", "qwen3"])
-def test_windowed_layers_keep_their_window(family: str, tmp_path: Path, said: list[str]) -> None:
-    """Of windowed layers where llama.cpp keeps fewer positions, and where it keeps all."""
-    pytest.importorskip("transformers", reason="the build side is not installed")
-    longer = {"max_position_embeddings": 2048, "num_hidden_layers": 7}
-    source = tiny_decoders.make(tmp_path / "model", family, **longer)
-    model = load(write_file(source, tmp_path / "a.gguf", "Q8_0"), context=2048)
-    model.prefill([1, 2, 3])
-    assert model.cache_bytes(2048) / 2**20 == pytest.approx(allocated(said), abs=0.01)
-
-
-def test_convolutions_carry_on_a_few_positions(tmp_path: Path, said: list[str]) -> None:
-    """Token by token as the whole text, and the memory that llama.cpp allocates for it."""
-    pytest.importorskip("transformers", reason="the build side is not installed")
-    layers = ["conv"] * 15 + ["full_attention"]
-    wide = {"layer_types": layers, "num_hidden_layers": 16, "conv_L_cache": 8}
-    source = tiny_decoders.make(tmp_path / "model", "lfm2", **wide)
-    model = load(write_file(source, tmp_path / "a.gguf", "F32"))
-    ids = np.random.default_rng(0).integers(3, model.vocabulary, 40)
-    model.prefill(ids[::-1])
-    assert model.cache_bytes(model.context) / 2**20 == pytest.approx(allocated(said), abs=0.01)
-    expected = model.logits(ids)
-    stepped = [model.prefill(ids[:1]), *(model.step(int(token)) for token in ids[1:])]
-    assert np.abs(np.stack(stepped) - expected).max() < 1e-4 < np.abs(expected).max()
 
 
 def test_a_bundle_is_unpacked_once(
@@ -312,141 +166,6 @@ def test_verbs_of_other_models_say_what_to_use(wren: GgufLanguageModel) -> None:
         wren.embed(["a"])
 
 
-@pytest.mark.parametrize(
-    ("environment", "named"),
-    [
-        ({"EDGEQ_LLAMA": "llama"}, "'llama' is not a known build of llama.cpp"),
-        ({"HIDE": "xllamacpp llama_cpp"}, 'pip install ".[gguf]"'),
-        ({"EDGEQ_LLAMA": "llama_cpp", "HIDE": "llama_cpp"}, "llama_cpp"),
-    ],
-)
-def test_without_llama_cpp_the_package_is_named(
-    environment: dict[str, str], named: str, small: Path
-) -> None:
-    program = (
-        "import importlib.util, os, sys\n"
-        "from pathlib import Path\n"
-        "find, hidden = importlib.util.find_spec, os.environ.get('HIDE', '').split()\n"
-        "importlib.util.find_spec = lambda name: None if name in hidden else find(name)\n"
-        "import edgeq\n"
-        "from edgeq.core.errors import Missing\n"
-        "try:\n    edgeq.load(sys.argv[1])\n"
-        "except Missing as error:\n    print(error)\n"
-    )
-    assert named in "\n".join(fresh(program, small, **environment))
-
-
-def test_another_version_is_never_called() -> None:
-    """Its structures may be laid out otherwise: a call would write past them."""
-    program = (
-        "import importlib.metadata\n"
-        "version = importlib.metadata.version\n"
-        "importlib.metadata.version = lambda n: '1.0' if n == 'xllamacpp' else version(n)\n"
-        "from edgeq.core.errors import Missing\n"
-        "from edgeq.quantize.ggml.llama_api import library\n"
-        "try:\n    library()\n"
-        "except Missing as error:\n    print(error)\n"
-    )
-    (what, remedy) = fresh(program, EDGEQ_LLAMA="xllamacpp")
-    assert "version 1.0 is installed" in what
-    assert 'pip install "xllamacpp==' in remedy
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="calls by the rules of x86-64")
-def test_structures_have_the_librarys_size() -> None:
-    """What the library writes of its defaults ends where the structure ends, but for padding.
-
-    By those rules a large structure is returned to where a hidden first argument points.
-    """
-    lib = library().lib
-    for name in ("llama_context_default_params", "llama_model_default_params"):
-        function = getattr(lib, name)
-        params = function.restype
-        room = (ctypes.c_uint8 * 512)(*[0xAA] * 512)
-        function.restype, function.argtypes = None, [ctypes.c_void_p]
-        try:
-            function(room)
-        finally:
-            function.restype, function.argtypes = params, []
-        written = 512 - len(bytes(room)) + len(bytes(room).rstrip(b"\xaa"))
-        assert -(-written // 8) * 8 == ctypes.sizeof(params)
-
-
-@pytest.fixture(scope="module")
-def bert(folder: Path) -> Path:
-    pytest.importorskip("transformers", reason="the build side is not installed")
-    from transformers import BertModel
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    words = ["[PAD]", *(f"[unused{i}]" for i in range(99)), *special[1:]]  # BERT's own places
-    words += tiny_bert.VOCABULARY[4:]
-    tokenizer = Tokenizer(
-        models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]")
-    )
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
-    )
-    tokenizer.add_special_tokens(special)
-    model = BertModel(tiny_bert.config(vocab_size=len(words)))
-    source = tiny_bert.save_bert(folder / "bert", model=model)
-    tiny_bert.write_head(source, "mean")
-    tokenizer.save(str(source / "tokenizer.json"))
-    return source
-
-
-def test_a_sentence_encoder_gives_the_vectors_of_transformers(bert: Path, folder: Path) -> None:
-    import torch
-    import transformers
-
-    model = edgeq.load(gguf_artifact(bert, folder / "bert-f32"), threads=1)
-    assert isinstance(model, GgufEncoder)
-    texts = [tiny_bert.sentence(seed, 1 + 3 * seed) for seed in range(6)] + [""]
-    vectors = model.embed(texts)
-    reference = transformers.BertModel.from_pretrained(bert)
-    tokenizer = Tokenizer.from_file(str(bert / "tokenizer.json"))
-    tokenizer.no_padding()
-    for text, vector in zip(texts, vectors, strict=True):
-        tokenizer.enable_truncation(model.max_tokens)
-        ids = tokenizer.encode(text).ids
-        assert model.tokens(text) == ids
-        with torch.no_grad():
-            mean = reference(torch.tensor([ids])).last_hidden_state[0].mean(0)
-        # llama.cpp looks GELU up in a table of float16.
-        np.testing.assert_allclose(vector, mean / mean.norm(), rtol=0, atol=2e-3)
-        outputs = model.run(model.tokenize(text))
-        np.testing.assert_array_equal(outputs["sentence_embedding"][0], vector)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
-    for call in (lambda: model.logits([1]), lambda: model.generate("a")):
-        with pytest.raises(InvalidInput, match=r"is a sentence encoder: no .*\n    use embed\(\)"):
-            call()
-    with pytest.raises(InvalidInput, match="is a str"):
-        model.embed("a text")
-    with pytest.raises(InvalidInput, match="omit it"):
-        edgeq.load(folder / "bert-f32", context=8)
-
-
-@pytest.mark.parametrize(
-    "feeds",
-    [
-        {},
-        {"input_ids": np.array([1, 2])},
-        {"input_ids": np.array([[0.5]])},
-        {"input_ids": np.zeros((1, 0), np.int64)},
-        {"input_ids": np.array([[-1]])},
-        {"input_ids": np.array([[1]]), "other": np.array([1])},
-    ],
-)
-def test_inputs_an_encoder_does_not_take_are_refused(
-    feeds: dict[str, np.ndarray], bert: Path, folder: Path
-) -> None:
-    path = folder / "bert.gguf"
-    model = edgeq.load(path if path.exists() else write_file(bert, path))
-    with pytest.raises(InvalidInput, match="input_ids"):
-        model.run(feeds)
-
-
 WORK = Workload(context=64, prompt=16, generate=4)
 
 
@@ -490,76 +209,3 @@ def test_ids_of_no_token_never_reach_the_library(wren: GgufLanguageModel, token:
     for verb in (wren.piece, lambda token: wren.text([0, token])):
         with pytest.raises(InvalidInput, match="token ids"):
             verb(token)
-
-
-def edgeq_run(*arguments: str | Path) -> Done:
-    return run_edgeq("run", *arguments, store=REPOSITORY / "none", cwd=REPOSITORY)
-
-
-def test_the_command_line_continues_a_prompt(small: Path) -> None:
-    model = load(small, threads=1)
-    done = edgeq_run(small, "--prompt", "Once upon a time", "--max-tokens", "12")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "".join(model.generate("Once upon a time", 12)) + "\n"
-    assert done.stderr == ""  # nothing but the text where no person reads it
-    done = edgeq_run(small, "--prompt", "Once", "--temperature", "1", "--seed", "4", "--json")
-    answer = json.loads(done.stdout)
-    assert answer["text"] == "".join(model.generate("Once", temperature=1, seed=4))
-    assert answer["tokens"] <= 128 and answer["prompt_tokens"] == len(model.tokens("Once"))
-
-
-def test_a_short_context_is_filled_and_a_typed_number_that_exceeds_it_refused(
-    folder: Path,
-) -> None:
-    source = shutil.copytree(WREN, folder / "short", copy_function=shutil.copyfile)
-    config = json.loads((WREN / "config.json").read_bytes())
-    (source / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
-    file = write_file(source, folder / "short.gguf")
-    answer = json.loads(edgeq_run(file, "--prompt", "Once upon a time", "--json").stdout)
-    assert answer["text"] == "".join(load(file).generate("Once upon a time", answer["tokens"]))
-    assert answer["prompt_tokens"] + answer["tokens"] == 64
-    done = edgeq_run(file, "--prompt", "Once upon a time", "--max-tokens", "64")
-    assert done.returncode == 2 and "and 64 more exceed the 64 positions" in done.stderr
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal on Windows")
-def test_a_terminal_gets_the_speed_too(small: Path) -> None:
-    import pty
-
-    ours, theirs = pty.openpty()
-    arguments = ["run", str(small), "--prompt", "Once upon a time", "--max-tokens", "12"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "edgeq", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1"},
-    ):
-        os.close(theirs)
-        read = b""
-        with contextlib.suppress(OSError):  # the other end closes
-            while piece := os.read(ours, 1 << 16):
-                read += piece
-    os.close(ours)
-    shown = " ".join(read.decode().split())
-    assert " ".join("".join(load(small).generate("Once upon a time", 12)).split()) in shown
-    assert re.search(r"\d+ prompt tokens at [\d.]+ tok/s, first token after [\d.]+ ms", shown)
-    assert re.search(r"11 more at [\d.]+ tok/s \(measured here\)", shown)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["a sentence"], "is a language model, which continues a text"),
-        (["--prompt", "a", "--max-tokens", "2000"], "exceed the 1024 positions"),
-        (["--prompt", "a", "b"], "cannot be combined with sentences"),
-        (["--seed", "3"], "are for --prompt only"),
-        ([], "--prompt"),
-        (["--prompt", ""], "prompt: is empty"),
-        (["--prompt", "a", "--seed", "-8"], "seed: -8"),
-    ],
-)
-def test_the_command_line_says_what_to_type(arguments: list[str], named: str, small: Path) -> None:
-    done = edgeq_run(small, *arguments)
-    assert done.returncode == 2
-    assert named in done.stderr
