@@ -26,10 +26,9 @@ from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.check.workflow import (
     check_recipe,
-    chosen_devices,
     chosen_names,
+    judged_devices,
     kept_verdicts,
-    reached,
     targets,
 )
 from edgeq.pipeline.parts import check_parts, kept_parts
@@ -183,7 +182,8 @@ def bundle_recipe(request: BundleRequest, progress: Progress) -> Bundled:
 def _bundle_one(request: BundleRequest, progress: Progress) -> tuple[Bundled, list[Problem]]:
     """The bundle of a recipe of one model, and the problems of its impossible variants."""
     planned = make_plan(request.recipe, weights=True)
-    chosen = _target(planned, request, progress)
+    names = [request.device or HERE] if request.device or request.on is None else []
+    chosen = judged_devices(planned, names, request.on, progress)
     (target,) = chosen.values()
     artifact = request.artifact
     named = [a for a in planned.plan.artifacts if targets(planned, a.format, chosen)]
@@ -205,13 +205,6 @@ def _bundle_one(request: BundleRequest, progress: Progress) -> tuple[Bundled, li
         chosen_by = chosen_by or "passed, nearest to full precision"
     bundled = _write(planned, item, verdict, target, request.out, chosen_by, progress)
     return bundled, refused
-
-
-def _target(planned: Planned, request: BundleRequest, progress: Progress) -> dict[str, Device]:
-    """The device to bundle for, by its id."""
-    if request.on is None or request.device is not None:
-        return chosen_devices(planned, [request.device or HERE])
-    return reached(planned, request.on, progress)
 
 
 def _refuse_choice(request: BundleRequest) -> None:

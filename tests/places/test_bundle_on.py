@@ -60,3 +60,14 @@ def test_what_is_measured_nowhere_is_not_measured_there(machine: Machine, recipe
         bundle(recipe, machine, out, "--allow-unchecked"), 2
     )
     assert not out.exists()
+
+
+def test_a_machine_that_cannot_be_reached_is_named_before_anything_is_built(
+    machine: Machine, recipe: Path
+) -> None:
+    machine.server.refuse()
+    out = recipe.parent / "net.zip"
+    for more in ((), ("--device", "pi5-8gb")):
+        said = refused(bundle(recipe, machine, out, *more), 3)
+        assert str(machine.server.port) in said
+    assert not [*(recipe.parent / "store").glob("artifact/*")]

@@ -46,10 +46,7 @@ def check_recipe(
     """
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
-    if on is not None and not devices:
-        chosen = reached(planned, on, progress)
-    else:
-        chosen = chosen_devices(planned, devices)
+    chosen = judged_devices(planned, devices, on, progress)
     built, refused = build_possible(planned, Store(), progress, names=chosen_names(planned, names))
     planned = settled(planned, built)
     verdicts = verdicts_of(planned, built, chosen, full, progress, on, limit)
@@ -128,13 +125,21 @@ def chosen_devices(planned: Planned, names: Sequence[str]) -> dict[str, Device]:
     return devices
 
 
-def reached(planned: Planned, on: str, progress: Progress) -> dict[str, Device]:
-    """The machine at an address of `check_recipe`, by its id.
+def judged_devices(
+    planned: Planned, names: Sequence[str], on: str | None, progress: Progress
+) -> dict[str, Device]:
+    """`chosen_devices`, or without names the machine that `on` reaches, by id.
 
-    Raises InvalidInput if it runs none of the recipe's formats.
+    That machine is reached before anything is built: a wrong address costs no minutes. Raises
+    InvalidInput if it runs none of the recipe's formats, and what connecting raises.
     """
+    chosen = chosen_devices(planned, names) if names or on is None else {}
+    if on is None or (on == "emulate" and chosen):
+        return chosen
     with place_for(on, progress=progress) as place:
         machine = place.device()
+    if chosen:
+        return chosen
     _require_format(planned, machine, on)
     return {machine.id: machine}
 
