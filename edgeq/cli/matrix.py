@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from edgeq.cli.help import examples
 from edgeq.cli.options import Json, devices_option
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
+
+if TYPE_CHECKING:
+    from edgeq.pipeline.matrix.run import Judged
 
 matrices = typer.Typer(rich_markup_mode="rich")
 
@@ -25,10 +29,7 @@ matrices = typer.Typer(rich_markup_mode="rich")
 )
 def matrix(
     recipes: Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)],
-    device: Annotated[
-        list[str] | None,
-        devices_option("each recipe's own."),
-    ] = None,
+    device: Annotated[list[str] | None, devices_option("each recipe's own.")] = None,
     on: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +66,6 @@ def matrix(
     from edgeq.pipeline.matrix.run import run_matrix
     from edgeq.places.emulated.required import require_stand_ins
     from edgeq.report.junit import junit as to_junit
-    from edgeq.report.matrix import print_matrix
 
     require_stand_ins()
     if junit is not None:
@@ -76,16 +76,26 @@ def matrix(
                 recipes, device or [], progress, scheduler=scheduler, out=out, on=on, full=full
             )
         )
-    verdicts = [each.verdict for each in judged]
-    status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
+    status = exit_status(line.status for each in judged for line in each.verdict.lines)
     if junit is not None:
         write_text(junit, to_junit([each.named() for each in judged]))
     if as_json:
-        dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
-        recipes_of = [each.recipe for each in judged]
-        output = {"verdicts": dumped, "recipes": recipes_of, "exit_status": status}
-        print_json({**output, **refused(refusal)})
+        print_json({**_dumped(judged), "exit_status": status, **refused(refusal)})
     else:
-        print_matrix(judged, make_console(), lines=lines)
+        _show(judged, lines)
     end(refusal, as_json)
     raise typer.Exit(status)
+
+
+def _show(judged: Sequence[Judged], lines: bool) -> None:
+    from edgeq.report.matrix import print_matrix
+
+    print_matrix(judged, make_console(), lines=lines)
+
+
+def _dumped(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Plain values for JSON: every verdict, and its recipe at the same place."""
+    return {
+        "verdicts": [each.verdict.model_dump(mode="json") for each in judged],
+        "recipes": [each.recipe for each in judged],
+    }

@@ -18,7 +18,7 @@ from edgeq.core.errors import InvalidInput
 from edgeq.measure import arrays
 from edgeq.measure.reference import ANSWERS_FILE
 from edgeq.models.graphs.imported import import_onnx
-from edgeq.pipeline.build.stages import _stepped_feeds
+from edgeq.pipeline.build.feeds import stepped_feeds
 from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_worker import perform
 from edgeq.recipe.schema import DataRef
@@ -89,7 +89,7 @@ def test_samples_that_do_not_fit_name_their_file_once(
 
 def test_calibration_sees_the_states_that_a_model_gets_to(net: Path, tmp_path: Path) -> None:
     import_onnx(net / MODEL_FILE, tmp_path)
-    feeds = _stepped_feeds(net / "data.npz", DataRef(path="data.npz"), [X, S], STATE, tmp_path)
+    feeds = stepped_feeds(net / "data.npz", DataRef(path="data.npz"), [X, S], STATE, tmp_path)
     states = np.reshape([feed["s"] for feed in feeds], (3, 5, 1, 64))
     assert not states[:, 0].any()
     np.testing.assert_allclose(states[:, 1:], stepped(net)[:, :-1], rtol=1e-5, atol=1e-6)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgeq.core import canonical
-from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
+from edgeq.core.artifact import ImportProof
 from edgeq.core.audio import AudioSettings
-from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
 from edgeq.core.store import Store
 from edgeq.core.tasks import TASKS, Task, task_of
@@ -24,6 +23,7 @@ from edgeq.core.terms import Progress, TextOrPair
 from edgeq.formats.registry import FILE_FORMATS
 from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
+from edgeq.pipeline.build.feeds import array_feeds, stepped_feeds
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
     from edgeq.quantize.number_formats import QuantizedTensor
-    from edgeq.recipe.sequences import State
 
 Decide = Callable[[str, tuple[int, ...]], Decision]
 Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
@@ -368,8 +367,8 @@ class Stages:
             ]
         state = self.planned.recipe.model.carried
         if state:
-            return _stepped_feeds(path, reference, inputs, state, graph)
-        return _array_feeds(*self.arrays(reference), inputs)
+            return stepped_feeds(path, reference, inputs, state, graph)
+        return array_feeds(*self.arrays(reference), inputs)
 
     def _windows(self, graph: Path, path: Path, reference: DataRef) -> list[Feed]:
         from edgeq.formats.tokenizer_pieces import DecoderTokenizer
@@ -440,41 +439,3 @@ class Stages:
             kept=steps,
         )
         save_codes(destination / _CODES_FILE, found)
-
-
-def _array_feeds(path: Path, samples: int | None, inputs: Sequence[ValueInfo]) -> list[Feed]:
-    from edgeq.formats.samples import fit
-
-    arrays = data_sets.read_arrays(path, samples)
-    feeds = data_sets.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})
-    try:
-        return [{value.name: fit(feed[value.name], value) for value in inputs} for feed in feeds]
-    except InvalidInput as error:
-        problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
-        raise InvalidInput(problems) from None
-
-
-def _stepped_feeds(
-    path: Path, reference: DataRef, inputs: Sequence[ValueInfo], state: State, graph: Path
-) -> list[Feed]:
-    """Every step of every sequence, with the float model's state at that step."""
-    from edgeq.core.threads import default_threads
-    from edgeq.formats.samples import fit
-    from edgeq.models.onnx_session import open_session
-    from edgeq.recipe.sequences import carried, sequences
-
-    session = open_session(graph / MODEL_FILE, threads=default_threads())
-    names = [value.name for value in session.get_outputs()]
-
-    def fitted(feed: Feed) -> Feed:
-        return {value.name: fit(feed[value.name], value) for value in inputs}
-
-    def run(feed: Feed) -> dict[str, Any]:
-        return dict(zip(names, session.run(None, fitted(feed)), strict=True))
-
-    arrays = data_sets.read_arrays(path, reference.samples)
-    return [
-        fitted(feed)
-        for steps in sequences(path, arrays, inputs, state)
-        for feed, _ in carried(steps, run, state)
-    ]
