@@ -47,13 +47,17 @@ def answers_line(found: Differences, device: Device, here: Device) -> Line | Non
 
 
 def answers_notes(found: Differences, device: Device, here: Device) -> Iterator[str]:
-    """Notes on fixes, differences and classes not compared, merged if they are equal."""
+    """Notes on fixes and differences, merged if they are equal, and if the device's own class was
+    not compared. That others were not is in the record and the report: it does not matter here.
+    """
     own = _place_of(found, device, here)
     if own is None:
         yield f"not compared for {device.name}: its profile names no instruction sets"
     said: dict[tuple[str, str], list[PlaceDifferences]] = {}
     for place in found.places:
-        if place.status != "same" and not (place is own and place.status == "differs"):
+        # That the own class differs is said in its line.
+        notable = ("cured", "not run") if place is own else ("cured", "differs")
+        if place.status in notable:
             said.setdefault(_said(place), []).append(place)
     for (before, after), places in said.items():
         yield f"{before} {_names(places)}{after}"
