@@ -17,6 +17,7 @@ from edgeq.measure.generation import one_text, rate
 from edgeq.measure.records import Moment, Rate, Sustained
 
 _STEPS, _PARTS = 60, 5
+_STILL = Rate(tokens_per_second=0.0, low_tokens_per_second=0.0, high_tokens_per_second=0.0)
 
 
 def sustain(
@@ -63,7 +64,7 @@ def summarise_moments(moments: Sequence[Moment]) -> Sustained | None:
     """The first and the slowest of five parts of a run that `sustain` returned; None for no run.
 
     The rate of a part is the median of its moments, with the interval of
-    `edgeq.measure.order_statistics`.
+    `edgeq.measure.order_statistics`; 0 if no token ended in it, as where everything stood still.
     """
     if not moments:
         return None
@@ -72,12 +73,12 @@ def summarise_moments(moments: Sequence[Moment]) -> Sustained | None:
     for each in moments:
         part = min(_PARTS - 1, int(each.end_seconds / seconds * _PARTS - 1e-9))
         parts.setdefault(part, []).append(each.seconds / each.tokens)
-    rates: dict[int, Rate] = {part: rate(1, taken) for part, taken in parts.items()}
-    slowest = min(rates, key=lambda part: rates[part].tokens_per_second)
+    rates = [rate(1, parts[part]) if part in parts else _STILL for part in range(_PARTS)]
+    slowest = min(range(_PARTS), key=lambda part: rates[part].tokens_per_second)
     return Sustained(
         seconds=seconds,
         moments=tuple(moments),
-        first=rates[min(rates)],
+        first=rates[0],
         slowest=rates[slowest],
         slowest_part=slowest + 1,
     )

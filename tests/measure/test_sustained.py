@@ -79,6 +79,16 @@ def test_a_budget_just_below_passes_and_just_above_fails() -> None:
         assert "part 3 of 5, each 12 s, the first 10 tok/s" in found.reason
 
 
+def test_a_standstill_is_not_passed_over() -> None:
+    """One token takes a third of the run: no part without tokens is left out."""
+    run = summarise_moments(moments(lambda now: 0.1 if not 20 < now < 21 else 26.0))
+    assert run is not None
+    assert run.slowest.tokens_per_second == 0
+    measured = language_model(generation=spoken().model_copy(update={"sustained": run}))
+    found = verdict({"speed": {"sustained": "1 tok/s"}}, measured=measured)
+    assert line(found, "speed.sustained").status == "fail"
+
+
 def test_without_a_run_there_is_no_verdict() -> None:
     found = verdict({"speed": {"sustained": "1 tok/s"}}, measured=language_model())
     assert line(found, "speed.sustained").status == "not run"
