@@ -35,10 +35,10 @@ def main() -> None:
         for row in json.loads(kept.read_text())["rows"]:
             print(*(f"{key}={value}" for key, value in row.items() if value not in (None, "")))
     if given.page:
-        found = [json.loads(path.read_text()) for path in sorted(given.folder.glob("*/rows.json"))]
-        rows = [Row(**row) for each in found for row in each["rows"]]
-        versions = sorted({each["edgeq"] for each in found})
-        given.page.write_text(page(rows, MODELS, versions), encoding="utf-8")
+        kept_all = [json.loads(path.read_text()) for path in given.folder.glob("*/rows.json")]
+        all_rows = [Row(**row) for each in kept_all for row in each["rows"]]
+        versions = sorted({each["edgeq"] for each in kept_all})
+        given.page.write_text(page(all_rows, MODELS, versions), encoding="utf-8")
 
 
 def version() -> str:
@@ -59,10 +59,8 @@ def rows_of(model: ZooModel, folder: Path) -> list[Row]:
         return [Row(model.name, "all", note=f"not run: {missing}")]
     steps, made = by_edgeq(own, folder)
     files: dict[str, Path | str] = {"float": original, **made}
-    samples = feeds_of(own / "calibration.npz")
-    files |= make_peers(
-        original, [feed for feed, _ in runs(model, session(original), samples)], own
-    )
+    seen = runs(model, session(original), feeds_of(own / "calibration.npz"))
+    files |= make_peers(original, [feed for feed, _ in seen], own)
     rows = measured(model, files, own)
     return [*rows, *(Row(model.name, "edgeq", note=step) for step in steps)]
 

@@ -104,7 +104,7 @@ class Answers:
         """The input that is timed."""
         self._wanted = self._run(plain)
 
-    def judged(self, found: Any) -> dict[str, float | None]:
+    def judged(self, found: Any) -> dict[str, Any]:
         """The largest relative RMS error of an output of floats, and the share of decisions that
         differ."""
         own = self._run(found)
