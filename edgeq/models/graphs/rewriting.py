@@ -231,6 +231,16 @@ def save_model(model: ir.Model, path: Path) -> None:
     ir.save(stored, path)
 
 
+def forget_shapes(model: ir.Model) -> None:
+    """Drop types and shapes of values within `model`: runtimes infer them when they open it."""
+    for graph in model.graphs():
+        outputs = set(graph.outputs)
+        for node in graph:
+            for value in node.outputs:
+                if value not in outputs:
+                    value.type = value.shape = None
+
+
 def _take_views(model: ir.Model) -> list[tuple[ir.Value, ir.Value]]:
     """Remove constants that share another's bytes; returns each with that other one."""
     initializers = model.graph.initializers
