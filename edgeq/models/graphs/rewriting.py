@@ -232,13 +232,14 @@ def save_model(model: ir.Model, path: Path) -> None:
 
 
 def forget_shapes(model: ir.Model) -> None:
-    """Drop types and shapes of values within `model`: runtimes infer them when they open it."""
+    """Drop types and shapes of values within `model`: runtimes infer them when they open it.
+
+    Last before it is saved: what is left cannot be analysed.
+    """
     for graph in model.graphs():
-        outputs = set(graph.outputs)
-        for node in graph:
-            for value in node.outputs:
-                if value not in outputs:
-                    value.type = value.shape = None
+        made = [value for node in graph for value in node.outputs]
+        for value in {*made, *graph.initializers.values()} - {*graph.inputs, *graph.outputs}:
+            value.type = value.shape = None
 
 
 def _take_views(model: ir.Model) -> list[tuple[ir.Value, ir.Value]]:
