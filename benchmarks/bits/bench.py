@@ -205,11 +205,11 @@ def gguf(bench: Bench, asked: argparse.Namespace) -> None:
     for mix in asked.mixes:
         peer = bench.ggml(mix)
         for method in asked.methods:
-            same = {"default": {"weights": mix, "method": method}}
-            bench.ours("gguf", f"{mix}, {method}", same, peer.file)
-        for method in asked.methods:
             fit = {"fit": {"size": f"{peer.bytes} B", "method": method}}
             bench.ours("gguf", f"fit to {mix}, {method}", fit, peer.file)
+        for method in asked.methods:
+            same = {"default": {"weights": mix, "method": method}}
+            bench.ours("gguf", f"{mix}, {method}", same, peer.file)
 
 
 def onnx(bench: Bench, asked: argparse.Namespace) -> None:
