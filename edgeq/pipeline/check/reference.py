@@ -57,6 +57,16 @@ def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluat
     return Evaluation(planned.path.parent / reference.path, reference.samples, questions)
 
 
+def array_samples(planned: Planned, store: Store, progress: Progress) -> Evaluation | None:
+    """Samples that a model of arrays takes: the recipe's evaluation or calibration data."""
+    reference = planned.recipe.data.evaluation or planned.recipe.data.calibration
+    if reference is None or planned.model.text is not None:
+        return None
+    if task_of(planned.recipe.model.task).takes_files:
+        return Evaluation(Stages(planned, store, progress).prepared(reference))
+    return Evaluation(planned.path.parent / reference.path, reference.samples)
+
+
 def reference_answers(
     planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
 ) -> Path:
