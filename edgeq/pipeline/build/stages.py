@@ -24,8 +24,8 @@ from edgeq.formats.registry import FILE_FORMATS
 from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.build.feeds import array_feeds, stepped_feeds
+from edgeq.pipeline.build.tokens import text_reader
 from edgeq.pipeline.plan.plan import Planned
-from edgeq.pipeline.tokens import text_reader
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS
@@ -421,14 +421,17 @@ class Stages:
         from edgeq.formats.gguf.imatrix import write_imatrix
         from edgeq.pipeline.build.importance import importance_of
 
+        reference = self.planned.recipe.data.calibration
         if self.is_unread:
             from edgeq.pipeline.build.unread import importance_of_file
 
-            write_imatrix(destination / _IMATRIX_FILE, importance_of_file(self))
+            assert self.model.gguf is not None and reference is not None
+            name = Path(reference.path).name
+            made = importance_of_file(self.model.gguf, self.windows(), name, self.progress)
+            write_imatrix(destination / _IMATRIX_FILE, made)
             return
         graph = self.float_graph()
         directory = self.planned.model.directory
-        reference = self.planned.recipe.data.calibration
         assert directory is not None and reference is not None
         self.progress("importance matrix: run the calibration data")
         found = importance_of(graph, directory, self.feeds(graph), Path(reference.path).name)
@@ -448,9 +451,17 @@ class Stages:
         from edgeq.quantize.codes import save_codes
 
         if self.is_unread:
-            from edgeq.pipeline.build.unread import codes_of_file
+            from edgeq.pipeline.build.unread import Known, codes_of_file
 
-            save_codes(destination / _CODES_FILE, codes_of_file(self, decisions, describe, steps))
+            assert self.model.gguf is not None
+            windows = self.windows() if needs_data and self.calibration_key() else None
+            known = Known(
+                self.model.gguf,
+                windows,
+                self.importance,
+                lambda step: self.progress(f"{describe}: {step}"),
+            )
+            save_codes(destination / _CODES_FILE, codes_of_file(known, decisions, steps))
             return
         graph = self.float_graph()
         found = find_codes(

@@ -6,14 +6,16 @@ Weights are rounded one by one, on the inputs that they have in the float model.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeq.core.steps import Steps
+from edgeq.core.terms import Progress
 from edgeq.core.threads import default_threads
-from edgeq.formats.gguf.header import Header, TensorEntry
+from edgeq.formats.gguf.header import TensorEntry
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.inside import importance_inside
 from edgeq.formats.gguf.moments import moments_inside
@@ -26,11 +28,6 @@ from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.methods.base import Statistics
 from edgeq.quantize.model import Choice, scalable
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
-
-if TYPE_CHECKING:
-    from edgeq.core.steps import Steps
-    from edgeq.pipeline.build.stages import Stages
-
 
 _EVERY = 8
 """One in this many windows is set aside, to judge whole files by."""
@@ -45,23 +42,32 @@ def _learnt(windows: Sequence[list[int]]) -> list[list[int]]:
     return [window for index, window in enumerate(windows) if index % _EVERY != _EVERY - 1]
 
 
-def importance_of_file(stages: Stages) -> Importance:
-    """The importance matrix from the recipe's calibration text."""
-    header, reference = _header(stages), stages.planned.recipe.data.calibration
-    assert reference is not None
-    names = [name for name, entry in header.tensors.items() if is_quantized(name, entry.shape)]
-    return importance_inside(
-        header.path,
-        names,
-        _learnt(stages.windows()),
-        Path(reference.path).name,
-        default_threads(),
-        stages.progress,
-    )
+@dataclass(frozen=True)
+class Known:
+    """What rounding goes by.
+
+    source: the file. windows: token ids of calibration text, None without any. importance: makes
+    the matrix.
+    """
+
+    source: Path
+    windows: Sequence[list[int]] | None
+    importance: Callable[[], Importance]
+    progress: Progress
+
+
+def importance_of_file(
+    source: Path, windows: Sequence[list[int]], dataset: str, progress: Progress
+) -> Importance:
+    """The importance matrix from calibration text. dataset: its name, which the matrix carries."""
+    tensors = read_whole(source).tensors
+    names = [name for name, entry in tensors.items() if is_quantized(name, entry.shape)]
+    threads = default_threads()
+    return importance_inside(source, names, _learnt(windows), dataset, threads, progress)
 
 
 def codes_of_file(
-    stages: Stages, decisions: Mapping[str, Decision], describe: str, steps: Steps
+    known: Known, decisions: Mapping[str, Decision], steps: Steps
 ) -> dict[str, QuantizedTensor]:
     """The codes of every tensor that `decisions` put in a number format, by its name.
 
@@ -69,16 +75,16 @@ def codes_of_file(
     that no token chose, is rounded as its method does without calibration data. steps: of this
     call; what an interrupted one rounded is not rounded again.
     """
-    header = _header(stages)
+    tensors = read_whole(known.source).tensors
     chosen = {name: each.choice for name, each in decisions.items() if each.choice is not None}
     found: dict[str, QuantizedTensor] = {}
     for name in chosen:
         if stored := steps.find(_step(name)):
             found |= load_codes(stored)
     left = {name: choice for name, choice in chosen.items() if name not in found}
-    for name, statistics in _statistics(stages, header, left):
-        stages.progress(f"{describe}: {name}")
-        found[name] = _round(header.tensors[name], left[name], statistics)
+    for name, statistics in _statistics(known, tensors, left):
+        known.progress(name)
+        found[name] = _round(tensors[name], left[name], statistics)
         with steps.writing(_step(name)) as partial:
             save_codes(partial, {name: found[name]})
     return {name: found[name] for name in chosen}
@@ -88,29 +94,23 @@ def _step(name: str) -> str:
     return f"{name}.npz"
 
 
-def _header(stages: Stages) -> Header:
-    source = stages.planned.model.gguf
-    assert source is not None
-    return read_whole(source)
-
-
 def _statistics(
-    stages: Stages, header: Header, chosen: Mapping[str, Choice]
+    known: Known, tensors: Mapping[str, TensorEntry], chosen: Mapping[str, Choice]
 ) -> Iterator[tuple[str, list[Statistics | None]]]:
     """Each tensor with what its method reads, of every expert; None where nothing was seen."""
     reads = {name: rounding_method(choice.method).reads for name, choice in chosen.items()}
-    if stages.planned.recipe.data.calibration is None:
+    if known.windows is None:
         reads = dict.fromkeys(reads, "nothing")
     done: set[str] = set()
-    stacks = {name: _stack(header.tensors[name]) for name in chosen}
+    stacks = {name: _stack(tensors[name]) for name in chosen}
     sought = {name: stacks[name][::2] for name, word in reads.items() if word == "moments"}
-    if sought:
-        windows, threads = _learnt(stages.windows()), default_threads()
-        passes = moments_inside(header.path, sought, windows, threads, stages.progress)
+    if sought and known.windows is not None:
+        windows, threads = _learnt(known.windows), default_threads()
+        passes = moments_inside(known.source, sought, windows, threads, known.progress)
         for name, moments in passes:
             done.add(name)
             yield name, [None if each is None else Statistics.of(each) for each in moments]
-    powers = stages.importance() if "power" in reads.values() else None
+    powers = known.importance() if "power" in reads.values() else None
     for name in chosen:
         found = powers.weights(name) if powers and reads[name] == "power" else None
         if name not in done:

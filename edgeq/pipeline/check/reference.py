@@ -26,12 +26,12 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float
 from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.build.tokens import text_reader
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_run import run_onnx
 from edgeq.pipeline.proof.original import run_original, versions
 from edgeq.pipeline.proof.request import AnswersRequest
-from edgeq.pipeline.tokens import text_reader
 from edgeq.quantize.storage import Format
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.question_sets import Question, read_questions
