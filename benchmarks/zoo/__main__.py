@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.zoo.chain import by_edgeq
 from benchmarks.zoo.inputs import NotHere
-from benchmarks.zoo.measure import feeds_of, measured
+from benchmarks.zoo.measure import feeds_of, measured, runs, session
 from benchmarks.zoo.models import MODELS, ZooModel
 from benchmarks.zoo.page import page
 from benchmarks.zoo.peers import make_peers
@@ -29,13 +30,21 @@ def main() -> None:
         kept = given.folder / name / "rows.json"
         if not kept.exists() or given.models:
             rows = rows_of(MODELS[name], given.folder)
-            kept.write_text(json.dumps([asdict(row) for row in rows], indent=1))
-        for row in json.loads(kept.read_text()):
+            found = {"edgeq": version(), "rows": [asdict(row) for row in rows]}
+            kept.write_text(json.dumps(found, indent=1))
+        for row in json.loads(kept.read_text())["rows"]:
             print(*(f"{key}={value}" for key, value in row.items() if value not in (None, "")))
     if given.page:
-        found = sorted(given.folder.glob("*/rows.json"))
-        rows = [Row(**row) for path in found for row in json.loads(path.read_text())]
-        given.page.write_text(page(rows, MODELS), encoding="utf-8")
+        kept_all = [json.loads(path.read_text()) for path in given.folder.glob("*/rows.json")]
+        all_rows = [Row(**row) for each in kept_all for row in each["rows"]]
+        versions = sorted({each["edgeq"] for each in kept_all})
+        given.page.write_text(page(all_rows, MODELS, versions), encoding="utf-8")
+
+
+def version() -> str:
+    """The commit of the code that quantizes."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def rows_of(model: ZooModel, folder: Path) -> list[Row]:
@@ -50,8 +59,8 @@ def rows_of(model: ZooModel, folder: Path) -> list[Row]:
         return [Row(model.name, "all", note=f"not run: {missing}")]
     steps, made = by_edgeq(own, folder)
     files: dict[str, Path | str] = {"float": original, **made}
-    if not model.state:  # onnxruntime's tools know no sequences
-        files |= make_peers(original, feeds_of(own / "calibration.npz", original), own)
+    seen = runs(model, session(original), feeds_of(own / "calibration.npz"))
+    files |= make_peers(original, [feed for feed, _ in seen], own)
     rows = measured(model, files, own)
     return [*rows, *(Row(model.name, "edgeq", note=step) for step in steps)]
 

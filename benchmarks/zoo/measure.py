@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,8 @@ def session(path: Path, optimized: bool = True) -> Any:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def feeds_of(data: Path, model: Path) -> list[Feed]:
-    """The samples of a file as the model takes them: what was stacked, apart again."""
+def feeds_of(data: Path) -> list[Feed]:
+    """The samples of a file: what was stacked, apart again."""
     arrays = dict(np.load(data))
     count = len(next(iter(arrays.values())))
     return [
@@ -59,7 +59,7 @@ def feeds_of(data: Path, model: Path) -> list[Feed]:
 
 def measured(model: ZooModel, files: Mapping[str, Path | str], own: Path) -> list[Row]:
     """Sizes, times side by side, errors and peaks of every file."""
-    feeds = feeds_of(own / "evaluation.npz", own / "model.onnx")
+    feeds = feeds_of(own / "evaluation.npz")
     answers = Answers(model, own / "model.onnx", feeds)
     opened: dict[str, Any] = {}
     rows: dict[str, Row] = {}
@@ -73,7 +73,7 @@ def measured(model: ZooModel, files: Mapping[str, Path | str], own: Path) -> lis
                 model.name,
                 name,
                 bytes=sum(path.stat().st_size for path in parts(file)),
-                error=answers.error(opened[name]),
+                **answers.judged(opened[name]),
                 peak_bytes=peak(file, answers.first, own),
             )
         except Exception as error:  # what onnxruntime's tools wrote may not open
@@ -98,62 +98,59 @@ class Answers:
     """The original's answers, by onnxruntime with its optimizations off."""
 
     def __init__(self, model: ZooModel, original: Path, feeds: Sequence[Feed]) -> None:
-        self._state, self._feeds = model.state, feeds
-        self._wanted = self._run(session(original, optimized=False))
-
-    @property
-    def first(self) -> Feed:
+        self._model, self._feeds = model, feeds
+        plain = session(original, optimized=False)
+        self.first = next(runs(model, plain, feeds))[0]
         """The input that is timed."""
-        if not self._state:
-            return self._feeds[0]
-        steps = self._steps(self._feeds[0])
-        return next(iter(steps)) | self._zeros(self._shapes)
+        self._wanted = self._run(plain)
 
-    def error(self, model: Any) -> float:
-        """The largest relative RMS error of an output of floats."""
-        found = self._run(model)
-        pairs = zip(found, self._wanted, strict=True)
-        return max(
-            float(np.linalg.norm(own - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
-            for own, wanted in pairs
+    def judged(self, found: Any) -> dict[str, Any]:
+        """The largest relative RMS error of an output of floats, and the share of decisions that
+        differ."""
+        own = self._run(found)
+        errors = [
+            float(np.linalg.norm(own[name] - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
+            for name, wanted in self._wanted.items()
             if wanted.dtype.kind == "f"
-        )
-
-    def _run(self, model: Any) -> list[Array]:
-        self._shapes = {value.name: value.shape for value in model.get_inputs()}
-        names = [value.name for value in model.get_outputs()]
-        answers = []
-        for feed in self._feeds:
-            if not self._state:
-                answers.append(model.run(names, feed))
-                continue
-            answers += self._sequence(model, names, feed)
-        return [
-            np.concatenate([np.ravel(each) for each in output]).astype(np.float64)
-            for output in zip(*answers, strict=True)
         ]
+        decides = self._model.decides
+        if decides is None:
+            return {"error": max(errors)}
+        others = (own[decides] > 0.5) != (self._wanted[decides] > 0.5)
+        return {"error": max(errors), "differing": float(others.mean())}
 
-    def _sequence(self, model: Any, names: list[str], feed: Feed) -> list[list[Array]]:
-        """The outputs of every step, the state carried on."""
-        answers, state = [], self._zeros(self._shapes)
-        for step in self._steps(feed):
-            outputs = dict(zip(names, model.run(names, step | state), strict=True))
-            state = {given: outputs.pop(returned) for given, returned in self._state.items()}
-            answers.append(list(outputs.values()))
-        return answers
+    def _run(self, found: Any) -> dict[str, Array]:
+        """All samples of each output that is no state, in one array."""
+        answers: dict[str, list[Array]] = {}
+        for _, outputs in runs(self._model, found, self._feeds):
+            for name, array in outputs.items():
+                if name not in self._model.state.values():
+                    answers.setdefault(name, []).append(np.ravel(array))
+        return {name: np.concatenate(arrays) for name, arrays in answers.items()}
 
-    def _steps(self, feed: Feed) -> list[Feed]:
-        longest = max(len(array) for array in feed.values() if array.ndim)
-        return [
-            {name: array[step] if array.ndim else array for name, array in feed.items()}
-            for step in range(longest)
-        ]
 
-    def _zeros(self, shapes: Mapping[str, Sequence[Any]]) -> Feed:
-        sizes = {
-            name: [n if isinstance(n, int) else 1 for n in shapes[name]] for name in self._state
-        }
-        return {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+def runs(model: ZooModel, found: Any, feeds: Sequence[Feed]) -> Iterator[tuple[Feed, Feed]]:
+    """Inputs and outputs of every run: of each sample, or of each of its steps with the state
+    carried on."""
+    names = [value.name for value in found.get_outputs()]
+    shapes = {value.name: value.shape for value in found.get_inputs()}
+    zeros = {
+        name: np.zeros([n if isinstance(n, int) else 1 for n in shapes[name]], np.float32)
+        for name in model.state
+    }
+    for sample in feeds:
+        state = zeros
+        for step in _steps(sample) if model.state else [sample]:
+            feed = step | state
+            outputs = dict(zip(names, found.run(names, feed), strict=True))
+            state = {given: outputs[returned] for given, returned in model.state.items()}
+            yield feed, outputs
+
+
+def _steps(sample: Feed) -> Iterator[Feed]:
+    longest = max(len(array) for array in sample.values() if array.ndim)
+    for step in range(longest):
+        yield {name: array[step] if array.ndim else array for name, array in sample.items()}
 
 
 def interleaved(sessions: Mapping[str, Any], feed: Feed) -> dict[str, float]:
@@ -161,14 +158,15 @@ def interleaved(sessions: Mapping[str, Any], feed: Feed) -> dict[str, float]:
     begin = time.perf_counter()
     sessions["float"].run(None, feed)
     once = max(time.perf_counter() - begin, 1e-6)
-    rounds, runs = int(min(60, max(7, 1.5 / once))), max(1, int(0.002 / once))
+    rounds, count = int(min(200, max(7, 1.5 / once))), max(1, int(0.002 / once))
     taken: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(rounds):
-        for name, model in sessions.items():
+    names = list(sessions)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             begin = time.perf_counter()
-            for _ in range(runs):
-                model.run(None, feed)
-            taken[name].append((time.perf_counter() - begin) / runs * 1e3)
+            for _ in range(count):
+                sessions[name].run(None, feed)
+            taken[name].append((time.perf_counter() - begin) / count * 1e3)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 

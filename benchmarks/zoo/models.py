@@ -25,13 +25,17 @@ _CAPTCHA = "ddddocr==1.6.1", "ddddocr/"
 
 @dataclass(frozen=True)
 class ZooModel:
-    """A model of a package; `state` of a recurrent one, as in recipes."""
+    """A model of a package; `state` of a recurrent one, as in recipes.
+
+    decides: the output that an application compares with one half, if it does.
+    """
 
     name: str
     package: str
     file: str
     feed: MakeFeed
     state: dict[str, str] = field(default_factory=dict)
+    decides: str | None = None
 
 
 def _planes(pixels: Array, mean_and_deviation: tuple[Any, Any] = _HALF) -> Array:
@@ -137,21 +141,24 @@ def _wake_word(name: str, steps: int) -> MakeFeed:
     return feed
 
 
-def _voice(*fixed: str) -> MakeFeed:
-    """576 samples of speech; `fixed` names the other inputs that a caller gives."""
-    values = {"state": np.zeros((2, 1, 128)), "sr": np.array(16_000)}
-
-    def feed(make: Inputs, rng: Rng) -> Feed:
-        return {"input": make.speech(rng, 576)[None], **{name: values[name] for name in fixed}}
-
-    return feed
+def _voice(make: Inputs, rng: Rng) -> Array:
+    """One second and a bit of speech, in 32 steps that overlap: (32, 576)."""
+    wave = make.speech(rng, 512 * 32 + 64)
+    return np.stack([wave[512 * step : 512 * step + 576] for step in range(32)])
 
 
 def _voice_steps(make: Inputs, rng: Rng) -> Feed:
-    """One second and a bit of speech, in steps, for a model whose state is carried on."""
-    wave = make.speech(rng, 512 * 32 + 64)
-    steps = [wave[512 * step : 512 * step + 576] for step in range(32)]
-    return {"input": np.stack(steps)[:, None], "sr": np.array(16_000)}
+    """Steps for a model whose state is carried on."""
+    return {"input": _voice(make, rng)[:, None]}
+
+
+def _voice_steps_at_rate(make: Inputs, rng: Rng) -> Feed:
+    return {**_voice_steps(make, rng), "sr": np.array(16_000)}
+
+
+def _voice_sequence(make: Inputs, rng: Rng) -> Feed:
+    """All steps at once, for a model that carries its own state on."""
+    return {"input": _voice(make, rng), "h": np.zeros((1, 1, 128)), "c": np.zeros((1, 1, 128))}
 
 
 def _words(name: str, file: str, feed: MakeFeed) -> ZooModel:
@@ -167,7 +174,8 @@ def _captchas(name: str, file: str, feed: MakeFeed) -> ZooModel:
 
 
 def _silero(name: str, file: str, feed: MakeFeed, **state: str) -> ZooModel:
-    return ZooModel(name, _SILERO[0], f"{_SILERO[1]}{file}.onnx", feed, state)
+    decides = "output" if state else "speech_probs"
+    return ZooModel(name, _SILERO[0], f"{_SILERO[1]}{file}.onnx", feed, state, decides)
 
 
 _ALL = (
@@ -209,9 +217,11 @@ _ALL = (
     _words("jarvis", "hey_jarvis_v0.1", _wake_word("x.1", 16)),
     _words("mycroft", "hey_mycroft_v0.1", _wake_word("input_1", 16)),
     _words("timer", "timer_v0.1", _wake_word("onnx::Flatten_0", 34)),
-    _silero("silero", "silero_vad", _voice_steps, state="stateN"),
-    _silero("silero-op18", "silero_vad_op18_ifless", _voice("state", "sr")),
-    _silero("silero-half", "silero_vad_half", _voice("state")),
-    _silero("silero-openvino", "silero_vad_openvino_16k", _voice("state")),
+    _silero("silero", "silero_vad", _voice_steps_at_rate, state="stateN"),
+    _silero("silero-op15", "silero_vad_16k_op15", _voice_steps_at_rate, state="stateN"),
+    _silero("silero-op18", "silero_vad_op18_ifless", _voice_steps_at_rate, state="stateN"),
+    _silero("silero-half", "silero_vad_half", _voice_steps, state="stateN"),
+    _silero("silero-openvino", "silero_vad_openvino_16k", _voice_steps, state="stateN"),
+    _silero("silero-sequence", "silero_vad_16k_sequence", _voice_sequence),
 )
 MODELS = {model.name: model for model in _ALL}

@@ -27,15 +27,16 @@ what opening and five runs add to a process's resident set. The packages' licenc
 """
 
 
-def page(rows: Sequence[Row], models: Mapping[str, Any]) -> str:
-    """The page, with a table for every model."""
+def page(rows: Sequence[Row], models: Mapping[str, Any], versions: Sequence[str]) -> str:
+    """The page, with a table for every model. versions: the commits of edgeq that were measured."""
     absent = ", ".join(name for name in models if name not in {row.model for row in rows})
-    lines = [HEAD, _versions(), "", *([f"Not measured: {absent}.", ""] if absent else [])]
+    lines = [HEAD, _versions(versions), "", *([f"Not measured: {absent}.", ""] if absent else [])]
     return "\n".join([*lines, *_tables(rows, models)]).rstrip() + "\n"
 
 
-def _versions() -> str:
+def _versions(commits: Sequence[str]) -> str:
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("onnxruntime", "numpy"))
+    packages = f"edgeq {', '.join(commits)}, {packages}"
     return f"{packages}, Python {platform.python_version()}, {platform.system()}, {_processor()}."
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Row:
     """One file of a model. error: largest relative RMS error of an output over the samples.
 
+    differing: the share of an application's decisions that are others, for a model that makes some.
+
     Without figures, `note` says why there are none, or what edgeq's command line answered.
     """
 
@@ -19,4 +21,5 @@ class Row:
     ratio: float | None = None
     error: float | None = None
     peak_bytes: int | None = None
+    differing: float | None = None
     note: str = ""

@@ -78,6 +78,13 @@ def compare_cpus(
             help="A full-precision artifact of the same model, to measure rounding noise."
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .npz with arrays that the model takes. Default: numbers in shapes that it ran "
+            "on, which not every model takes."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare an artifact's answers across CPUs, operator by operator, and suggest a fix.
@@ -85,6 +92,7 @@ def compare_cpus(
     Exit status 1 if an app would get different answers.
     """
     from edgeq.measure.cross_cpu.compare import compare_cpus as compare_on_cpus
+    from edgeq.measure.inputs import Evaluation
     from edgeq.places.emulated.catalogue import stand_in, stand_ins
     from edgeq.places.place import Here
     from edgeq.report.cross_cpu import print_comparison
@@ -92,7 +100,8 @@ def compare_cpus(
     with contextlib.ExitStack() as stack, progress_line() as progress:
         names = on or [name for name, reason in stand_ins().items() if reason is None]
         places = [Here(), *(stack.enter_context(stand_in(name)) for name in names)]
-        found = compare_on_cpus(artifact, places, progress, full_precision)
+        evaluation = None if data is None else Evaluation(data)
+        found = compare_on_cpus(artifact, places, progress, full_precision, evaluation=evaluation)
     if as_json:
         print_json({**found.model_dump(mode="json"), "exit_status": found.exit_status})
     else:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeq.core.artifact import MODEL_FILE, read_artifact, record_files, write_artifact
@@ -13,11 +14,15 @@ from edgeq.core.errors import InvalidInput
 from edgeq.core.store import Store
 from edgeq.devices.catalogue import load_device
 from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
+from edgeq.measure.inputs import Evaluation
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
+from edgeq.pipeline.check.reference import array_samples
 from edgeq.pipeline.check.verdict import Verdict
+from edgeq.pipeline.plan.plan import make_plan
 from edgeq.places.emulated import x86_place
 from edgeq.places.emulated.catalogue import stand_ins
 from tests.measure.test_cross_cpu import products_artifact
+from tests.measure.test_cross_cpu_samples import looked_up_artifact, places_data
 from tests.pipeline.test_cross_cpu_lines import judged
 from tests.support import samples
 from tests.support.stand_ins import need
@@ -163,6 +168,33 @@ def test_what_does_not_run_here_either_is_compared_nowhere(store: Path, tmp_path
     verdict_here = judged(load_device("here"), *found.places)
     assert all(line.budget != "device.answers" for line in verdict_here.lines)
     assert any(reason in note for note in verdict_here.notes)
+
+
+def test_the_recipes_samples_are_compared(store: Path, tmp_path: Path) -> None:
+    """Of a model that runs on no invented input; other samples are another comparison."""
+    directory, data = looked_up_artifact(tmp_path / "artifact"), places_data(tmp_path / "a.npz")
+    with Comparison(directory, lambda words: None) as comparison:
+        invented = comparison.of(directory)
+    with Comparison(directory, lambda words: None, Evaluation(data)) as comparison:
+        found = comparison.of(directory)
+    assert invented is not None and "fails on made-up inputs" in invented.places[0].reason
+    assert found is not None and {place.status for place in found.places} <= {"same", "not run"}
+    assert found.places[0].status == "same"
+
+
+@pytest.mark.parametrize("given", ["evaluation", "calibration"])
+def test_either_data_of_a_recipe_gives_samples(given: str, tmp_path: Path) -> None:
+    directory = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    feed = samples.tensor_feeds(batch=2, width=64)
+    np.savez(tmp_path / "data.npz", **{name: array[:, None] for name, array in feed.items()})
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"edgeq: 1\nname: own\nmodel: {{source: {directory / MODEL_FILE}, task: tensor}}\n"
+        f"data: {{{given}: {{path: data.npz, samples: 1}}}}\nquantize: {{default: [float32]}}\n"
+        "targets: [{format: onnx, devices: [here]}]\n"
+    )
+    found = array_samples(make_plan(recipe), Store(), lambda words: None)
+    assert found is not None and (found.arrays, found.samples) == (tmp_path / "data.npz", 1)
 
 
 def test_a_core_ml_package_is_not_compared(store: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,12 @@ import onnx_ir as ir
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE, TensorRecord, ValueInfo
 from edgeq.core.terms import Progress
 from edgeq.formats.onnx.adapter import add_adapter
+from edgeq.formats.onnx.halves import fits_half, small_weights, store_as_half
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
 from edgeq.models.graphs.harm import harms, too_loud
 from edgeq.models.graphs.opened import load_graph
-from edgeq.models.graphs.rewriting import save_model
+from edgeq.models.graphs.rewriting import forget_shapes, save_model
 from edgeq.models.graphs.rounding import ChosenWeights, codes_from_end_to_end
 from edgeq.models.graphs.statistics import input_of
 from edgeq.models.graphs.weights import STORED, Decide, Weight, find_weights, settle
@@ -27,6 +28,7 @@ from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice, Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.number_formats.integers import INT8, INT8_STORED
 from edgeq.quantize.statistics import Feed, InputStatistics, Observed
 
@@ -88,7 +90,8 @@ def write_quantized(
         )
         loud = _too_loud(*measured, found, limit)
     if loud:
-        chosen = _without(loud, float_directory, decide, observed)
+        halves = {w.name for w in chosen.weights if w.name in loud and fits_half(w.matrix())}
+        chosen = _without(loud, halves, float_directory, decide, observed)
         statistics, found = chosen.quantize(feeds, progress)
     trained = frozenset(name for name, each in chosen.decisions.items() if each.is_trained)
     if trained and train is not None:
@@ -113,13 +116,20 @@ def _in_main(weight: Weight) -> bool:
 
 
 def _without(
-    loud: Mapping[str, float], float_directory: Path, decide: Decide, observed: Observed
+    loud: Mapping[str, float],
+    halves: Container[str],
+    float_directory: Path,
+    decide: Decide,
+    observed: Observed,
 ) -> ChosenWeights:
+    """The weights with those that are too `loud` in floats. halves: of them, those that float16
+    holds."""
+
     def decided(name: str, shape: tuple[int, ...]) -> Decision:
         decision = decide(name, shape)
         if name in loud:
-            reason = f"stays float32: in int8 it changes the answers by {loud[name]:.0%}"
-            return Decision(None, reason)
+            reason = f"stays float: in int8 it changes the answers by {loud[name]:.0%}"
+            return Decision(None, reason, FLOAT16.name if name in halves else "float32")
         share = loud.get(input_of(name))
         if decision.choice is None or share is None:
             return decision
@@ -177,6 +187,7 @@ def _write_graph(
     """Write the graph with codes; once only, since the model in memory changes."""
     _write(chosen, found, chosen.ranges(statistics))
     add_adapter(chosen.model, adapter or {})
+    forget_shapes(chosen.model)
     save_model(chosen.model, destination / MODEL_FILE)
     return Written(
         tensors={w.name: _record(w, chosen.decisions, found) for w in chosen.all_weights},
@@ -200,6 +211,10 @@ def _write(
             writer.write(weight, found[weight.name])
     for inputs, states in recurrent.values():
         writer.write_recurrent(inputs, states, found)
+    kept = [w.value for w in chosen.all_weights if chosen.decisions[w.name].kept == FLOAT16.name]
+    floats = [value for value in kept if value.dtype == ir.DataType.FLOAT]  # others came so
+    for value in (*floats, *small_weights(chosen.model)):
+        store_as_half(chosen.model, value)
     join_products(chosen.model)
 
 

@@ -8,6 +8,7 @@ is compared by its logits. `edgeq.measure.cross_cpu.statistics` defines what cou
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,8 +35,9 @@ from edgeq.measure.cross_cpu.records import (
     PlaceDifferences,
     Status,
 )
-from edgeq.measure.cross_cpu.samples import CONTEXT, TEXTS, graph_feeds
+from edgeq.measure.cross_cpu.samples import CONTEXT, TEXTS, Feed, graph_feeds
 from edgeq.measure.cross_cpu.statistics import WHOLE_TIMES, Expected, Statistics, compare
+from edgeq.measure.inputs import Evaluation
 from edgeq.places.place import Here, Place
 from edgeq.places.process import PassFailed, PassStopped, Request
 from edgeq.recipe.budgets import Workload
@@ -43,6 +45,7 @@ from edgeq.recipe.budgets import Workload
 Array = npt.NDArray[Any]
 _SHOWN = 5  # operators listed, largest difference first: the rest differ for the same reason
 _STARTING = 20.0  # seconds that say nothing of a model: of starting processes on a busy machine
+_GIVE_DATA = "give inputs that it takes: data.evaluation in the recipe, or --data FILE.npz"
 _UNKNOWN_NOISE = 0.05  # of the whole answer, if no full precision is given
 
 
@@ -53,6 +56,7 @@ def compare_cpus(
     float_dir: Path | None = None,
     most_seconds: float | None = None,
     keep: Callable[[PlaceDifferences], None] = lambda found: None,
+    evaluation: Evaluation | None = None,
 ) -> Differences:
     """Compare the artifact's answers on `places` with this machine's.
 
@@ -60,12 +64,15 @@ def compare_cpus(
     without it, 5 % of their size is used. most_seconds: what a place may take, as estimated;
     once all so far have taken as much, no other is asked. Any time by default. A place that is
     unavailable, too slow or cannot run the artifact gets its reason. keep: gets each result as soon
-    as it is known. Raises InvalidInput for a changed artifact, Missing if a package to take it
-    apart is missing.
+    as it is known. evaluation: arrays that the model takes, if it takes any; else numbers are made
+    up, which not every model runs on. Raises InvalidInput for a changed artifact or data that do
+    not fit, Missing if a package to take it apart is missing.
     """
     artifact = read_artifact(artifact_dir)
     with TemporaryFolder() as folder:
-        check = _Check(artifact_dir, artifact, float_dir, Path(folder), progress, most_seconds)
+        check = _Check(
+            artifact_dir, artifact, float_dir, Path(folder), progress, most_seconds, evaluation
+        )
         found = []
         for place in places:
             found.append(check.at(place))
@@ -101,14 +108,17 @@ class _Check:
         folder: Path,
         progress: Progress,
         most_seconds: float | None,
+        evaluation: Evaluation | None,
     ) -> None:
         self._artifact, self._folder, self._progress = artifact, folder, progress
-        self._most_seconds = most_seconds
+        self._most_seconds, self._evaluation = most_seconds, evaluation
         self.reference = Here()
         self._probe: Probe | None = None
         progress(f"{artifact.name}: {self.reference.name}")
         if file_format(artifact.format).compared_by_operator:
-            self._probe = make_probe(directory, artifact, graph_feeds(directory, artifact))
+            feeds = self._feeds_of(directory)
+            remedy = _GIVE_DATA if artifact.text is None and evaluation is None else ""
+            self._probe = make_probe(directory, artifact, feeds, remedy)
             self._bare = self._probe.write(folder / "bare", {})
             self._set = self._probe.write(folder / "set")
             self._feeds = self._probe.write_feeds(folder / "feeds.npz")
@@ -245,6 +255,10 @@ class _Check:
                 )
         return None
 
+    @functools.cache  # noqa: B019  one object a comparison
+    def _feeds_of(self, directory: Path) -> list[Feed]:
+        return graph_feeds(directory, self._artifact, self._evaluation)
+
     def _ask_reference(
         self, float_dir: Path | None
     ) -> tuple[_Known | None, list[Array], list[Array] | None]:
@@ -307,7 +321,7 @@ class _Check:
         if artifact.text is not None:
             return request
         path = self._folder / "whole.npz"
-        feeds = graph_feeds(directory, artifact)
+        feeds = self._feeds_of(directory)
         if self._probe is not None:  # as many as have enough values
             feeds = feeds[: len(self._probe.feeds)]
         stacked: dict[str, Any] = {name: np.stack([f[name] for f in feeds]) for name in feeds[0]}

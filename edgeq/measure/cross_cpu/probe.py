@@ -96,10 +96,13 @@ class Probe:
         return path
 
 
-def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> Probe:
+def make_probe(
+    directory: Path, artifact: Artifact, samples: Sequence[Feed], remedy: str = ""
+) -> Probe:
     """Take the artifact in `directory` apart and record its operators' inputs for `samples`.
 
-    Raises Missing without onnx, InvalidInput for a graph that is too large for one file.
+    remedy: where it does not run on `samples`. Raises Missing without onnx, InvalidInput then and
+    for a graph that is too large for one file.
     """
     onnx = _onnx()
     from edgeq.models.graphs.source import with_data
@@ -115,7 +118,7 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
         raise InvalidInput(
             Problem(artifact.name, what, f"compare an artifact below {_LARGEST} bytes")
         )
-    records = _record(fused, directory, samples)
+    records = _record(fused, directory, samples, remedy)
     first = next(records)
     enough = _ENOUGH_VALUES // sum(array.size for array in first.values())
     others = list(itertools.islice(records, max(enough, 2) - 1))  # one shows which shapes vary
@@ -153,7 +156,7 @@ def _bounded(array: Array) -> Array:
     return np.clip(array, -largest, largest)
 
 
-def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Feed]:
+def _record(fused: Any, directory: Path, samples: Sequence[Feed], remedy: str) -> Iterator[Feed]:
     """Every input and output of an operator, for each sample."""
     from edgeq.models.onnx_session import open_graph, reason
 
@@ -173,8 +176,9 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
         try:
             made_here = session.run(names, sample)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            what = f"fails on inputs that its record allows: {reason(error)}"
-            raise InvalidInput(Problem(str(directory), what)) from error
+            source = "made-up inputs" if remedy else "a sample"
+            what = f"fails on {source}: {reason(error)}"
+            raise InvalidInput(Problem(str(directory), what, remedy)) from error
         yield {**sample, **dict(zip(names, made_here, strict=True))}
 
 

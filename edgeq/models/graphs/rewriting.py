@@ -231,6 +231,17 @@ def save_model(model: ir.Model, path: Path) -> None:
     ir.save(stored, path)
 
 
+def forget_shapes(model: ir.Model) -> None:
+    """Drop types and shapes of values within `model`: runtimes infer them when they open it.
+
+    Last before it is saved: what is left cannot be analysed.
+    """
+    for graph in model.graphs():
+        made = [value for node in graph for value in node.outputs]
+        for value in {*made, *graph.initializers.values()} - {*graph.inputs, *graph.outputs}:
+            value.type = value.shape = None
+
+
 def _take_views(model: ir.Model) -> list[tuple[ir.Value, ir.Value]]:
     """Remove constants that share another's bytes; returns each with that other one."""
     initializers = model.graph.initializers

@@ -25,6 +25,7 @@ from edgeq.core.terms import Progress
 from edgeq.devices import detect
 from edgeq.formats.registry import file_format
 from edgeq.measure.cross_cpu.records import VARIABLE, Differences, PlaceDifferences
+from edgeq.measure.inputs import Evaluation
 from edgeq.places.emulated.arm import find_arm
 from edgeq.places.emulated.catalogue import stand_in, stand_ins
 from edgeq.places.place import Here, Place
@@ -42,8 +43,11 @@ class Comparison:
     A stand-in is started for the first artifact without a stored result of it; `close` ends all.
     """
 
-    def __init__(self, float_dir: Path, progress: Progress) -> None:
-        self._float_dir, self._progress = float_dir, progress
+    def __init__(
+        self, float_dir: Path, progress: Progress, evaluation: Evaluation | None = None
+    ) -> None:
+        """evaluation: the recipe's data, of which a model of arrays gets samples."""
+        self._float_dir, self._progress, self._evaluation = float_dir, progress, evaluation
         self._reasons = _to_compare()
         self._stack = contextlib.ExitStack()
         self._places: dict[str, Place] = {Here.name: Here()}
@@ -59,6 +63,9 @@ class Comparison:
         if not file_format(artifact.format).runs_anywhere:
             return None
         key = _key(artifact_dir, self._float_dir)
+        if artifact.text is None and self._evaluation is not None:
+            samples = canonical.sha256_of_file(self._evaluation.arrays)
+            key |= {"data": samples, "samples": self._evaluation.samples}
         wanted = [Here.name, *(name for name, reason in self._reasons.items() if reason is None)]
         found = {name: kept for name in wanted if (kept := _recall(key, name)) is not None}
         missing = [name for name in wanted if name not in found]
@@ -97,7 +104,15 @@ class Comparison:
         from edgeq.measure.cross_cpu.compare import compare_cpus
 
         places = self._started(names)
-        return compare_cpus(artifact_dir, places, self._say, self._float_dir, most_seconds(), keep)
+        return compare_cpus(
+            artifact_dir,
+            places,
+            self._say,
+            self._float_dir,
+            most_seconds(),
+            keep,
+            self._evaluation,
+        )
 
     def _say(self, step: str) -> None:
         self._progress(f"{step}, answers")

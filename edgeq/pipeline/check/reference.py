@@ -18,7 +18,6 @@ from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress, TextOrPair
 from edgeq.core.units import format_bytes
 from edgeq.formats.onnx.file_format import ONNX
-from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.formats.written import text_settings
 from edgeq.measure.choices import continuations
 from edgeq.measure.inputs import Evaluation, evaluation_texts
@@ -27,6 +26,7 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float
 from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.build.tokens import text_reader
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_run import run_onnx
@@ -55,6 +55,16 @@ def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluat
     if asked is not None:
         questions = read_questions(planned.path.parent / asked.path, asked.samples)
     return Evaluation(planned.path.parent / reference.path, reference.samples, questions)
+
+
+def array_samples(planned: Planned, store: Store, progress: Progress) -> Evaluation | None:
+    """Samples that a model of arrays takes: the recipe's evaluation or calibration data."""
+    reference = planned.recipe.data.evaluation or planned.recipe.data.calibration
+    if reference is None or planned.model.text is not None:
+        return None
+    if task_of(planned.recipe.model.task).takes_files:
+        return Evaluation(Stages(planned, store, progress).prepared(reference))
+    return Evaluation(planned.path.parent / reference.path, reference.samples)
 
 
 def reference_answers(
@@ -135,7 +145,8 @@ def own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
     It is in ONNX whatever the recipe's formats are, if possible: one for all of them.
     """
     format: Format = next(iter(planned.targets))
-    if all(importlib.util.find_spec(name) for name in ("onnx", "onnx_ir")):
+    known = planned.model.decoder is None or not planned.model.decoder.unknown
+    if known and all(importlib.util.find_spec(name) for name in ("onnx", "onnx_ir")):
         format = ONNX.name
     return build_float(planned, store, progress, format).path
 
@@ -148,11 +159,11 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
         texts: dict[str, Any] = {"texts": _texts(planned.recipe.model.task, evaluation)}
         return {**texts, "dimension": dimension} if dimension else texts
     size = planned.recipe.workload.window
-    tokenizer = DecoderTokenizer(directory.tokenizer_json())
-    windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
+    ids = text_reader(planned.model)
+    windows = corpus_windows(ids, evaluation.path, evaluation.samples, size)
     windows = recordable(windows, decoder.vocabulary, evaluation)
     context = planned.recipe.workload.context
-    asked = continuations(tokenizer.ids, evaluation.questions, context, "data.questions")
+    asked = continuations(ids, evaluation.questions, context, "data.questions")
     return {"windows": windows, **({"asked": asked} if asked else {})}
 
 

@@ -14,11 +14,12 @@ from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
+from edgeq.measure.inputs import Evaluation
 from edgeq.pipeline.build.build import Built, Partly, build_float, build_possible, settled
 from edgeq.pipeline.check import kept
 from edgeq.pipeline.check.cross_cpu import Comparison
 from edgeq.pipeline.check.expected import expected, remember_speed
-from edgeq.pipeline.check.reference import evaluation_of, reference_answers
+from edgeq.pipeline.check.reference import array_samples, evaluation_of, reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place
@@ -209,7 +210,8 @@ def _check(
         if not judged:
             continue
         float_dir = build_float(planned, Store(), progress, format).path
-        with _comparison(place, float_dir, progress) as comparison:
+        samples = array_samples(planned, Store(), progress)
+        with _comparison(place, float_dir, progress, samples) as comparison:
             request = CheckRequest(
                 targets={item.path: judged for item in own},
                 float_dir=float_dir,
@@ -237,12 +239,12 @@ def _check(
 
 
 def _comparison(
-    place: Place, float_dir: Path, progress: Progress
+    place: Place, float_dir: Path, progress: Progress, samples: Evaluation | None
 ) -> contextlib.AbstractContextManager[Comparison | None]:
     """The cross-CPU comparison, if this machine is the place."""
     if not isinstance(place, Here):
         return contextlib.nullcontext()
-    return Comparison(float_dir, progress)
+    return Comparison(float_dir, progress, samples)
 
 
 def _planned_sizes(planned: Planned, format: Format) -> Iterator[tuple[str, int]]:

@@ -108,7 +108,7 @@ def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
         place = stack.enter_context(place_for(job.address, lambda: stand_in_for(first)))
         comparison = None
         if job.address == HERE:  # as in every check: compared with measurements on this machine
-            comparison = stack.enter_context(Comparison(full_precision, _quiet))
+            comparison = stack.enter_context(Comparison(full_precision, _quiet, evaluation))
         targets = {
             there[manifest.path]: [job.devices[id] for id in ids] for manifest, ids in job.targets
         }
