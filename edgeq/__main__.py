@@ -1,7 +1,16 @@
 """`python -m edgeq` is the command line."""
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_INTERRUPTED = 130
+_FAULT = 70  # edgeq.core.errors.EXIT_FAULT, which may be what cannot be imported
 
 
 def _here() -> tuple[str, ...]:
@@ -24,9 +33,24 @@ def main() -> None:
             return
         except OSError:
             pass  # written again below, where the reason is reported
-    from edgeq.cli.main import main as command_line
+    _command_line()()
 
-    command_line()
+
+def _command_line() -> Callable[[], None]:
+    """The command line. Ctrl-C while it is loaded, libraries that are broken, or no memory for them
+    end the process with one line."""
+    try:
+        from edgeq.cli.main import main as command_line
+    except KeyboardInterrupt:  # OpenBLAS sends it, too, where it can start no threads
+        print("edgeq: interrupted before anything was done", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except Exception as error:
+        cause = error.__cause__ or error
+        what = " ".join(str(cause).split()) or type(cause).__name__
+        remedy = "end other programs, or install again: pip install --force-reinstall edgeq"
+        print(f"edgeq: its libraries cannot be loaded: {what}: {remedy}", file=sys.stderr)
+        sys.exit(_FAULT)
+    return command_line
 
 
 if __name__ == "__main__":

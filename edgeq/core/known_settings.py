@@ -11,15 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    RootModel,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
+from edgeq.core.frozen import Frozen
 from edgeq.core.kv_cache import KvType
 
 SESSION_KEY = "session"
@@ -71,23 +65,15 @@ _ByChannel = Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=4
 _Release = Annotated[int, Field(ge=1, le=99, strict=True)]
 
 
-class _Image(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Image(Frozen):
     input: str
     scale: _ByChannel
     bias: _ByChannel
     color: str
 
 
-class _State(RootModel[dict[str, str]]):
-    pass
-
-
-class KnownInput(BaseModel):
+class KnownInput(Frozen):
     """An input of a sample that a model was run on: its shape; of integers, the first one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     shape: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=16)]
     integer: int | None = None
@@ -99,28 +85,21 @@ class KnownInput(BaseModel):
         return self
 
 
-class _Kv(RootModel[KvType]):
-    pass
-
-
-class _Sample(RootModel[dict[str, KnownInput]]):
-    pass
-
-
-class _DeploymentTarget(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _DeploymentTarget(Frozen):
     ios: _Release
     macos: _Release
 
 
-_RECORDS: Mapping[str, type[BaseModel]] = {
-    "image": _Image,
-    KV_KEY: _Kv,
-    SAMPLE_KEY: _Sample,
-    STATE_KEY: _State,
-    "deployment_target": _DeploymentTarget,
-}
+class _Known(Frozen):
+    """What reaches a runtime or a source file; other keys are facts, which may be any."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image: _Image | None = None
+    kv: KvType | None = None
+    sample: dict[str, KnownInput] | None = None
+    state: dict[str, str] | None = None
+    deployment_target: _DeploymentTarget | None = None
 
 
 def require_session_entries(entries: Any) -> Mapping[str, str]:
@@ -144,9 +123,7 @@ def require_known(settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get(SESSION_KEY) is not None:
         require_session_entries(settings[SESSION_KEY])
     _require_by_cpu(settings.get(SESSION_BY_CPU_KEY) or {})
-    for key, model in _RECORDS.items():
-        if settings.get(key) is not None:
-            model.model_validate(settings[key])
+    _Known.model_validate(settings)
     return settings
 
 

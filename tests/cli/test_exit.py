@@ -149,3 +149,27 @@ def test_output_that_cannot_be_written_ends_with_one_line() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert done.returncode == 3
     assert done.stderr == "error: output: cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "told"),
+    [
+        ("MemoryError", 70, "MemoryError"),
+        ("SystemError('no exception set')", 70, "no exception set"),
+        ("KeyboardInterrupt", 130, "interrupted"),
+    ],
+)
+def test_a_library_that_cannot_be_loaded_is_one_line(
+    raised: str, status: int, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "typer.py").write_text(f"raise {raised}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeq", "plan", "none.yaml"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
