@@ -50,6 +50,7 @@ class FileFormat(Storage):
     opens. section: the name of its settings in a recipe, empty without any. packages: imports for
     writing it, by the extra that installs them. tools: packages whose versions decide its bytes,
     plus those of the float graph if `from_graph`, whether it is made from the float ONNX graph.
+    stores_any_file: whether a GGUF file of any architecture can be stored in it, in other types.
     first_release: the first of Apple's systems with its runtime; None for a runtime that other
     systems have. has_releases: whether its features depend on the release. tokenizer_is_added:
     whether its tokenizer is a separate file. always_has_context: whether every model of it,
@@ -66,6 +67,7 @@ class FileFormat(Storage):
     packages: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     tools: ClassVar[tuple[str, ...]] = ()
     from_graph: ClassVar[bool] = True
+    stores_any_file: ClassVar[bool] = False
     first_release: ClassVar[Release | None] = None
     has_releases: ClassVar[bool] = False
     tokenizer_is_added: ClassVar[bool] = True

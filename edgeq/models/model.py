@@ -150,7 +150,8 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
     if TEXT not in directory.config:  # else of text and images, in a family that is not known
         check_task(directory.config, directory.tensors, TEXT_GENERATION, where, has_modules=False)
     decoder = decoder_of(directory.config, where)
-    _check_heads(decoder, where)
+    if not decoder.unknown:
+        _check_heads(decoder, where)
     end_tokens(located.path, directory.config, where)
     wanted = decoder.tensors()
     if directory.tensors:

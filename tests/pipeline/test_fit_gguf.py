@@ -17,21 +17,14 @@ from edgeq.formats.gguf.imatrix import read_imatrix, write_imatrix
 from edgeq.formats.gguf.inside import Scored, importance_inside
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.products import Product, Watch, open_watched
-from edgeq.formats.gguf.source.directory import unpacked
-from edgeq.formats.gguf.values import MetaValue
-from edgeq.formats.gguf.writer import write_gguf
 from edgeq.measure.scoring import score
 from edgeq.pipeline import quantize_gguf
 from edgeq.pipeline.allocate.whole_file import candidates
 from edgeq.pipeline.quantize_gguf import fit_gguf
 from edgeq.quantize.ggml.types import TYPES
-from tests.support import tiny_decoders
-from tests.support.gguf_artifacts import write_file
+from tests.support.foreign_gguf import make_foreign, make_mixture
 
 TEXT = Path(__file__).parents[2] / "recipes" / "data" / "wren-calibration.txt"
-
-
-Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(autouse=True)
@@ -40,51 +33,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "store"
 
 
-def rewritten(source: Path, out: Path, arch: str, facts: dict[str, int], made: Arrays) -> Path:
-    """A file of floats as another architecture. made: tensors in place of those of the same kind,
-    `ffn_gate_exps` for `ffn_gate`.
-    """
-    header = read_header(source)
-    own = str(header.get("general.architecture"))
-    metadata = {k.replace(f"{own}.", f"{arch}."): v for k, v in header.metadata.items()}
-    metadata["general.architecture"] = MetaValue("string", arch)
-    metadata |= {f"{arch}.{key}": MetaValue("uint32", value) for key, value in facts.items()}
-    arrays: Arrays = {}
-    for name, entry in header.tensors.items():
-        if not any(name.replace(".weight", "_exps.weight") == each for each in made):
-            values = np.fromfile(source, np.float32, entry.nbytes // 4, offset=entry.offset)
-            arrays[name] = values.reshape(entry.shape)
-    arrays |= made
-    specs = [(name, values.shape, TYPES["F32"]) for name, values in arrays.items()]
-    write_gguf(out, metadata, specs, lambda name: iter([arrays[name].reshape(-1).view(np.uint8)]))
-    return out
-
-
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of an architecture that llama.cpp knows and edgeq does not."""
-    folder = tmp_path_factory.mktemp("foreign")
-    source = write_file(tiny_decoders.make(folder / "m", "llama"), folder / "llama.gguf")
-    return rewritten(source, folder / "foreign.gguf", "internlm2", {}, {})
+    return make_foreign(tmp_path_factory.mktemp("foreign"))
 
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mixture of four experts, two for each token."""
-    folder = tmp_path_factory.mktemp("mixture")
-    source = write_file(tiny_decoders.make(folder / "m", "qwen3"), folder / "qwen3.gguf")
-    tensors = read_header(source).tensors
-    rng, made = np.random.default_rng(0), {}
-    for name in [name for name in tensors if "ffn_" in name and "norm" not in name]:
-        shape = (4, *tensors[name].shape)
-        own = name.replace(".weight", "_exps.weight")
-        made[own] = 0.1 * rng.standard_normal(shape, np.float32)
-        if "gate" in name:
-            router = name.replace("ffn_gate", "ffn_gate_inp")
-            made[router] = rng.standard_normal((4, shape[-1]), np.float32)
-    width = tensors["blk.0.ffn_up.weight"].shape[0]
-    facts = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": width}
-    return rewritten(source, folder / "mixture.gguf", "qwen3moe", facts, made)
+    return make_mixture(tmp_path_factory.mktemp("mixture"))
 
 
 @pytest.fixture
@@ -97,9 +53,6 @@ def text(tmp_path: Path) -> Path:
 def test_it_fits_and_what_it_loses_is_measured(
     foreign: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InvalidInput, match="not supported as a source") as refused:
-        unpacked(foreign, "recipe.yaml:3")
-    assert "edgeq quantize foreign.gguf" in refused.value.problems[0].remedy
     monkeypatch.setattr(quantize_gguf, "default_threads", lambda: 1)
     monkeypatch.setattr(quantize_gguf, "_LEARNT", 6)
     out, limit = tmp_path / "out.gguf", foreign.stat().st_size // 5

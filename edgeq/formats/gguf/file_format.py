@@ -14,6 +14,7 @@ from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
 from edgeq.quantize.number_formats.kquants import TYPE_OF
+from edgeq.quantize.presets import MIXES
 from edgeq.quantize.storage.gguf import GgufStorage
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ ALIGNMENT = 32
 """Alignment of tensors in a GGUF file in bytes, the format's default."""
 
 
+_UNREAD = (
+    "statistics come from llama.cpp, on the float model: no layer makes up for the rounding of "
+    "those before it"
+)
+
+
 class Gguf(GgufStorage, FileFormat):
     """See `FileFormat`."""
 
@@ -32,6 +39,7 @@ class Gguf(GgufStorage, FileFormat):
     packages = MappingProxyType({"gguf": ("gguf", "xllamacpp")})
     tools = ("gguf", "numpy", "tokenizers", "xllamacpp")
     from_graph = False
+    stores_any_file = True
     tokenizer_is_added = False
     always_has_context = True
     alignment = ALIGNMENT
@@ -90,7 +98,8 @@ class Gguf(GgufStorage, FileFormat):
 
     def weights_word(self, most: str) -> str:
         """The mix that a file is named after, from the type that holds most of it."""
-        return {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}.get(most, most)
+        word = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}.get(most, most)
+        return word if word in MIXES else "Q4_K_M"
 
     def stored_word(self, number_format: str, word: str) -> str:
         """See `FileFormat.stored_word`: rows may not divide into the blocks of the word's type."""
@@ -108,6 +117,11 @@ class Gguf(GgufStorage, FileFormat):
     ) -> int:
         """See `FileFormat.file_bytes`."""
         assert model.directory is not None
+        if model.decoder is not None and model.decoder.unknown:
+            from edgeq.formats.gguf.unread import unread_bytes
+
+            assert model.gguf is not None
+            return unread_bytes(model.gguf, gguf_decisions(model, intent))
         if model.directory.tensors:
             from edgeq.formats.gguf.write import planned_bytes
 
@@ -133,6 +147,8 @@ class Gguf(GgufStorage, FileFormat):
     def notes(self, model: DescribedModel) -> tuple[str, ...]:
         """See `FileFormat.notes`; nothing is compared if llama.cpp is not installed."""
         assert model.directory is not None
+        if model.decoder is not None and model.decoder.unknown:
+            return (_UNREAD,)
         try:
             from edgeq.formats.gguf.write import planned_notes
 
@@ -154,7 +170,11 @@ def gguf_decisions(model: DescribedModel, intent: Intent) -> dict[str, GgufDecis
     except ImportError:
         raise missing_extra("gguf", "gguf", "plan and write GGUF files") from None
     from edgeq.formats.gguf.names import gguf_names, mix_facts
+    from edgeq.formats.gguf.unread import decide_unread
 
+    if model.decoder is not None and model.decoder.unknown:
+        assert model.gguf is not None
+        return decide_unread(model.gguf, intent)
     assert model.directory is not None
     names = gguf_names(model.directory.config, model.tensors)
     return decide_gguf(model.tensors, names, mix_facts(model.directory.config), intent)

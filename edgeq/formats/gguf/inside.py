@@ -13,7 +13,7 @@ from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.llama_model import LlamaModel
-from edgeq.formats.gguf.products import BY_EXPERT, LOOKUP, Product, Watch, open_watched
+from edgeq.formats.gguf.products import LOOKUP, Product, Watch, open_watched
 
 Floats = NDArray[np.float32]
 Windows = Sequence[Sequence[int]]
@@ -77,14 +77,9 @@ class _Sums:
     def add(self, product: Product) -> None:
         if product.kind == LOOKUP:
             return
-        inputs = product.inputs()
-        if product.kind == BY_EXPERT:
-            experts, chosen = product.experts()
-            inputs = np.broadcast_to(inputs, (*chosen.shape, inputs.shape[-1]))
-            parts = {expert: inputs[chosen == expert] for expert in np.unique(chosen)}
-        else:
-            experts, parts = 1, {0: inputs}
-        total = self.sums.setdefault(product.weight, np.zeros((experts, inputs.shape[-1])))
+        experts, parts = product.by_expert()
+        columns = next(iter(parts.values())).shape[-1]
+        total = self.sums.setdefault(product.weight, np.zeros((experts, columns)))
         seen = self.counts.setdefault(product.weight, np.zeros(experts, np.int64))
         for expert, rows in parts.items():
             total[expert] += np.square(rows).sum(0, dtype=np.float64)

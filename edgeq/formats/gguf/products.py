@@ -71,6 +71,20 @@ class Product:
         values = self._sources[1].values()
         return values[0] if self.kind == BY_EXPERT else values.reshape(-1, values.shape[-1])
 
+    @property
+    def source(self) -> int:
+        """Equal for products with the same input, within one pass."""
+        return ctypes.addressof(self._sources[1])
+
+    def by_expert(self) -> tuple[int, dict[int, NDArray[np.float32]]]:
+        """How many experts there are, and the inputs of each that was chosen; one without any."""
+        inputs = self.inputs()
+        if self.kind != BY_EXPERT:
+            return 1, {0: inputs}
+        experts, chosen = self.experts()
+        inputs = np.broadcast_to(inputs, (*chosen.shape, inputs.shape[-1]))
+        return experts, {int(expert): inputs[chosen == expert] for expert in np.unique(chosen)}
+
     def experts(self) -> tuple[int, NDArray[np.int32]]:
         """How many experts there are, and the chosen ones, `(tokens, slots)`."""
         return self._sources[0].ne[2], self._sources[2].values(np.int32)[0, 0]

@@ -22,6 +22,7 @@ from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.writer import write_gguf
+from edgeq.quantize.ggml.blocks import pack_codes
 from edgeq.quantize.ggml.library import Bytes, Floats, widen
 from edgeq.quantize.ggml.mixes import (
     MixFacts,
@@ -33,6 +34,7 @@ from edgeq.quantize.ggml.mixes import (
 )
 from edgeq.quantize.ggml.quantize import ReadRows, in_order, pieces, usable_cores
 from edgeq.quantize.ggml.types import GgmlType, nbytes
+from edgeq.quantize.number_formats import QuantizedTensor
 
 _STORED: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -52,10 +54,12 @@ def quantize_file(
     progress: Progress = lambda step: None,
     threads: int | None = None,
     types: Mapping[str, GgmlType] | None = None,
+    codes: Mapping[str, QuantizedTensor] | None = None,
 ) -> None:
     """Quantize the float file `source`; `destination` is written atomically.
 
-    types: of every tensor, instead of the mix's, which then only names the file's type.
+    types: of every tensor, instead of the mix's, which then only names the file's type. codes: of
+    tensors that are rounded already, all their rows.
 
     Byte for byte as llama.cpp's quantizer with the same importance matrix. Memory does not depend
     on the size of the model. Raises InvalidInput for a damaged file, one whose weights a mix would
@@ -64,22 +68,22 @@ def quantize_file(
     require_other(source, destination)
     header = read_whole(source)
     types = types or types_of(header, mix, importance is not None)
-    order = file_order(types)
+    order, codes = file_order(types), codes or {}
     weights = {
         name: _weights(header, header.tensors[name], mix, types[name], importance)
         for name in order
-        if types[name] is not header.tensors[name].type
+        if types[name] is not header.tensors[name].type and name not in codes
     }
     threads = threads or usable_cores()
 
     def work() -> Iterator[Callable[[], tuple[str, Bytes]]]:
         for name in order:
-            entry = header.tensors[name]
-            if name in weights:
+            entry, calls = header.tensors[name], _copies(header.tensors[name])
+            if name in codes:
+                calls = iter([partial(pack_codes, codes[name])])
+            elif name in weights:
                 read = rows_of(entry)
                 calls = pieces(read, entry.shape, types[name], weights[name], threads)
-            else:
-                calls = _copies(entry)
             for call in calls:
                 yield partial(_named, source, name, call)
 

@@ -11,6 +11,7 @@ from typing import Any
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.architectures.decoder import DEFAULT_CONTEXT, Decoder, Norms
 from edgeq.models.architectures.family import Family, LlamaCpp
+from edgeq.models.architectures.file_decoder import FILE, read_file_decoder
 from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
 from edgeq.models.architectures.gemma3n import GEMMA3N
 from edgeq.models.architectures.gemma4 import GEMMA4
@@ -61,6 +62,8 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
     of a supported one that no exporter implements.
     """
     name = config.get("model_type")
+    if name == FILE:
+        return read_file_decoder(config)
     family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None:
         what = f"the architecture {name!r} is not supported{_lacking(config)}"

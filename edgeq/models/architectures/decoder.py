@@ -139,6 +139,11 @@ class Decoder:
         return shapes
 
     @property
+    def unknown(self) -> str:
+        """Why edgeq does not know what the model computes, only its sizes; empty if it does."""
+        return ""
+
+    @property
     def rope_dim(self) -> int:
         """Columns of a head that rotate with the position."""
         return self.rope.dim

@@ -12,6 +12,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import Frozen
 from edgeq.formats.registry import file_format
 from edgeq.pipeline.allocate.bounds import Site, require_possible
+from edgeq.pipeline.allocate.file_ground import ground_of
 from edgeq.pipeline.allocate.measure import Build, Ground
 from edgeq.pipeline.allocate.options import allowed, intent_of, settled
 from edgeq.pipeline.allocate.search import Search, Trial
@@ -46,7 +47,7 @@ def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Inten
 
     Nothing is measured. Raises InvalidInput for a budget that cannot be kept.
     """
-    ground = Ground(stages, format, build)
+    ground = ground_of(stages, format, build)
     done = made_before(ground, fit)
     if done is not None:
         found = intent_of(ground.recipe, format, fit.variant_name, done.kept.chosen)
@@ -75,7 +76,7 @@ def allocate(
     gives the same choice, unless `fit.minutes` ends the search earlier on a slower machine. Raises
     InvalidInput for a budget that cannot be kept, naming the nearest that can.
     """
-    ground, asked = Ground(stages, format, build), fit
+    ground, asked = ground_of(stages, format, build), fit
     fit = _left_for_weights(ground, asked)
 
     def make(destination: Path) -> None:

@@ -15,6 +15,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.registry import file_format
+from edgeq.measure.clusters import Estimate
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.pipeline.allocate.chain import Chain
 from edgeq.pipeline.allocate.holdout import Holdout, learnt_from
@@ -96,13 +97,17 @@ class Ground:
 
         def make(destination: Path) -> None:
             self.stages.progress(f"{intent.name}: measure on held-out calibration data")
-            with self._holdout(_WHOLE_SAMPLES) as (_, holdout):
-                found = holdout.of_model(edgeq.load(path))
-            lost = Loss(loss=found.value, error=found.error, samples=len(holdout.feeds))
+            found, samples = self.of_artifact(path)
+            lost = Loss(loss=found.value, error=found.error, samples=samples)
             (destination / _LOSS_FILE).write_text(lost.model_dump_json(), encoding="utf-8")
 
         place = self.stages.store.stage("loss", key, make, describe=intent.name)
         return Loss.model_validate_json((place / _LOSS_FILE).read_bytes())
+
+    def of_artifact(self, path: Path) -> tuple[Estimate, int]:
+        """The loss of an artifact in its runtime, and the samples that it was measured on."""
+        with self._holdout(_WHOLE_SAMPLES) as (_, holdout):
+            return holdout.of_model(edgeq.load(path)), len(holdout.feeds)
 
     def _given(self, path: Path) -> Sensitivity:
         sensitivity = read_sensitivity(path)
@@ -133,12 +138,15 @@ class Ground:
 
     def _make(self, destination: Path) -> None:
         with self.stages.store.workplace("sensitivity", self.key()) as kept:
-            done = self._measure(kept)
+            done = self.measure(kept)
         text = canonical.to_json(done.model_dump(mode="json"))
         (destination / FILE).write_text(text, encoding="utf-8")
 
-    def _measure(self, kept: Steps) -> Sensitivity:
-        """kept: where finished tensors and layers are found after an interruption."""
+    def measure(self, kept: Steps) -> Sensitivity:
+        """Measure each tensor's costs.
+
+        kept: where finished tensors and layers are found after an interruption.
+        """
         directory, progress = self.stages.float_graph(), self.stages.progress
         with self._holdout(_TENSOR_SAMPLES) as (chain, holdout):
             learnt = learnt_from(self._feeds, _LEARNT)

@@ -16,6 +16,7 @@ from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.coreml import compute_of
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.ggml.types import TYPES
 from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats.floats import FLOAT32
@@ -78,10 +79,15 @@ def find_options(
         remedy = "fit the file: edgeq quantize IN.gguf OUT.gguf --size SIZE --text TEXT"
         raise InvalidInput(Problem("quantize.fit", what, remedy))
     found: dict[str, dict[str, Option]] = {}
+    is_file = model.decoder is not None and bool(model.decoder.unknown)
+    axes = (2, 3) if is_file else (2,)  # experts of a layer lie in one tensor of a file
     for word in words(format, recipe):
         for tensor in _all_in(word, model, recipe, format):
-            if len(tensor.shape) == 2:
+            if len(tensor.shape) in axes:
                 _add(found, tensor, word, format)
+    for tensor in _all_in(FLOAT32.name, model, recipe, format) if is_file else ():
+        if tensor.name in found and TYPES[tensor.number_format].block > 1:
+            _add(found, tensor, tensor.number_format, format)  # as it is in the file
     computed = {name for name, own in found.items() if _is_choice(own)}
     for word in file_format(format).expanded_words():
         for tensor in _all_in(word, model, recipe, format):

@@ -33,7 +33,7 @@ from edgeq.measure.clusters import Estimate, mean
 from edgeq.measure.scoring import score
 from edgeq.pipeline.allocate.solve import Priced, best_within, total
 from edgeq.quantize.ggml.library import Floats, quantize_rows
-from edgeq.quantize.ggml.mixes import MIXES, is_quantized
+from edgeq.quantize.ggml.mixes import is_quantized
 from edgeq.quantize.ggml.types import TYPES, GgmlType, fallback, nbytes
 
 SCORED_ROWS = 32
@@ -108,14 +108,11 @@ def fit_file(
     choices: dict[str, list[Priced]] = {}
     for index, name in enumerate(names):
         progress(f"errors of types: {index + 1} of {len(names)} tensors")
-        sample = _sample(header, name, importance)
+        own, *others = options[name]
+        errors = [0.0, *errors_of_types(header, name, others, importance)]
         choices[name] = [
-            Priced(
-                type.name,
-                costs[name] * (0.0 if type is header.tensors[name].type else _error(sample, type)),
-                _bytes(header, name, type),
-            )
-            for type in options[name]
+            Priced(type.name, costs[name] * error, _bytes(header, name, type))
+            for type, error in zip((own, *others), errors, strict=True)
         ]
     chosen = best_within(choices, size - _rest(header, importance))
     types = {name: entry.type for name, entry in header.tensors.items()}
@@ -127,8 +124,7 @@ def nearest_mix(types: Mapping[str, GgmlType]) -> str:
     """The mix that names a file with these types: of the one that most of its tensors have."""
     counts = Counter(type.name for type in types.values() if type.name != "F32")
     most = next((name for name, _ in counts.most_common()), "F32")
-    mix = GGUF.weights_word(most)
-    return mix if mix in MIXES else "Q4_K_M"
+    return GGUF.weights_word(most) if most != "F32" else most
 
 
 def divergence(path: Path, other: Path, windows: Windows, threads: int) -> Estimate:
@@ -142,8 +138,16 @@ def _kl(reference: Sequence[Floats], found: Sequence[Floats]) -> Estimate:
     return mean([score(a, b, [0] * len(a)).kl for a, b in pairs])
 
 
+def errors_of_types(
+    header: Header, name: str, types: Sequence[GgmlType], importance: Importance
+) -> list[float]:
+    """The mean square of the error of each type in a weight's results, relative to theirs."""
+    sample = _sample(header, name, importance)
+    return [_error(sample, type) for type in types]
+
+
 def _options(header: Header, name: str) -> list[GgmlType]:
-    """Types for a tensor, its own among them: narrower ones, if it is quantized already."""
+    """Types for a tensor, its own first: narrower ones, if it is quantized already."""
     entry = header.tensors[name]
     found = {entry.type.name: entry.type}
     for word in GGUF.tensor_words(None):

@@ -39,10 +39,10 @@ def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) 
         raise InvalidInput(Problem(str(recipe), what, "add data: {calibration: {path: ...}}"))
     format: Format = next(each for each in formats if target in (None, each))
     require([Intent(make_variant("int4-b32"), format, planned.recipe.model.task)], fits=True)
-    from edgeq.pipeline.allocate.measure import Ground
+    from edgeq.pipeline.allocate.file_ground import ground_of
 
     stages = Stages(planned, Store(), progress)
-    return Ground(stages, format, artifact_maker(stages)).sensitivity()
+    return ground_of(stages, format, artifact_maker(stages)).sensitivity()
 
 
 def foreseen(planned: Planned, progress: Progress) -> Planned:

@@ -24,6 +24,7 @@ from edgeq.formats.registry import FILE_FORMATS
 from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.build.feeds import array_feeds, stepped_feeds
+from edgeq.pipeline.build.tokens import text_reader
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
@@ -55,6 +56,7 @@ _ENCODER_TOOLS = (
     "transformers",
     "tokenizers",
 )
+_FILE_TOOLS = ("gguf", "numpy", "xllamacpp")
 _DECODER_TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
 # Windows of calibration text: as long as llama.cpp's importance tool takes them.
 _CALIBRATION_WINDOW = 512
@@ -88,6 +90,12 @@ class Stages:
         return task_of(self.planned.recipe.model.task)
 
     @property
+    def is_unread(self) -> bool:
+        """Whether the model is a GGUF file that only llama.cpp knows: it has no float graph."""
+        decoder = self.planned.model.decoder
+        return decoder is not None and bool(decoder.unknown)
+
+    @property
     def source(self) -> str:
         """The source as in the recipe; only the last part of an absolute path."""
         source = self.planned.recipe.model.source
@@ -98,7 +106,9 @@ class Stages:
     @functools.cached_property
     def tools(self) -> dict[str, str]:
         """Name and version of every package that the float graph and its codes depend on."""
-        names = _DECODER_TOOLS if self.planned.model.decoder else _ENCODER_TOOLS
+        names: tuple[str, ...] = _FILE_TOOLS
+        if not self.is_unread:
+            names = _DECODER_TOOLS if self.planned.model.decoder else _ENCODER_TOOLS
         return {name: importlib.metadata.version(name) for name in names}
 
     @property
@@ -113,8 +123,8 @@ class Stages:
             "float", self.float_key(), self._make_float, describe=self.planned.plan.source
         )
 
-    def proof(self) -> ImportProof:
-        """How the float graph compares with the original.
+    def proof(self) -> ImportProof | None:
+        """How the float graph compares with the original; None where nothing is translated.
 
         Raises InvalidInput where it is not the same model: nothing may be quantized from it.
         """
@@ -122,6 +132,8 @@ class Stages:
 
         model = self.planned.model
         by = versions(model)
+        if self.is_unread:
+            return None
         if model.directory is None:
             return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
         needed = ("onnx_ir",) if model.decoder else ("onnx_ir", "optimum")
@@ -349,7 +361,9 @@ class Stages:
             return []
         path = self.planned.path.parent / reference.path
         if self.planned.model.decoder is not None:
-            return self._windows(graph, path, reference)
+            from edgeq.models.graphs.decoder_onnx import decoder_feeds
+
+            return decoder_feeds(self.planned.model.decoder, self.windows())
         from edgeq.formats.onnx.write import value_info
         from edgeq.models.graphs.opened import load_graph
 
@@ -370,20 +384,19 @@ class Stages:
             return stepped_feeds(path, reference, inputs, state, graph)
         return array_feeds(*self.arrays(reference), inputs)
 
-    def _windows(self, graph: Path, path: Path, reference: DataRef) -> list[Feed]:
-        from edgeq.formats.tokenizer_pieces import DecoderTokenizer
-        from edgeq.models.graphs.decoder_onnx import decoder_feeds
+    def windows(self) -> list[list[int]]:
+        """The calibration text of a language model as token ids, in windows of one length."""
         from edgeq.recipe.windows import split
 
-        directory, decoder = self.planned.model.directory, self.planned.model.decoder
-        assert directory is not None and decoder is not None
-        tokenizer = DecoderTokenizer(directory.tokenizer_json())
-        ids = tokenizer.ids(data_sets.read_corpus(path), special=False)
+        reference, decoder = self.planned.recipe.data.calibration, self.planned.model.decoder
+        assert reference is not None and decoder is not None
+        path, read = self.planned.path.parent / reference.path, text_reader(self.planned.model)
         # What a model wants in front of a text is what its tokenizer puts in front of nothing.
-        around = tokenizer.ids("")
+        around = read("", True)
         size = min(_CALIBRATION_WINDOW, decoder.context)
         first = around[0] if around else None
-        return decoder_feeds(decoder, split(ids, size, first, str(path), reference.samples))
+        ids = read(data_sets.read_corpus(path), False)
+        return split(ids, size, first, str(path), reference.samples)
 
     def _make_float(self, destination: Path) -> None:
         model = self.planned.model
@@ -408,9 +421,17 @@ class Stages:
         from edgeq.formats.gguf.imatrix import write_imatrix
         from edgeq.pipeline.build.importance import importance_of
 
+        reference = self.planned.recipe.data.calibration
+        if self.is_unread:
+            from edgeq.pipeline.build.unread import importance_of_file
+
+            assert self.model.gguf is not None and reference is not None
+            name = Path(reference.path).name
+            made = importance_of_file(self.model.gguf, self.windows(), name, self.progress)
+            write_imatrix(destination / _IMATRIX_FILE, made)
+            return
         graph = self.float_graph()
         directory = self.planned.model.directory
-        reference = self.planned.recipe.data.calibration
         assert directory is not None and reference is not None
         self.progress("importance matrix: run the calibration data")
         found = importance_of(graph, directory, self.feeds(graph), Path(reference.path).name)
@@ -429,6 +450,19 @@ class Stages:
         from edgeq.models.graphs.weights import settle as settle_everywhere
         from edgeq.quantize.codes import save_codes
 
+        if self.is_unread:
+            from edgeq.pipeline.build.unread import Known, codes_of_file
+
+            assert self.model.gguf is not None
+            windows = self.windows() if needs_data and self.calibration_key() else None
+            known = Known(
+                self.model.gguf,
+                windows,
+                self.importance,
+                lambda step: self.progress(f"{describe}: {step}"),
+            )
+            save_codes(destination / _CODES_FILE, codes_of_file(known, decisions, steps))
+            return
         graph = self.float_graph()
         found = find_codes(
             graph,

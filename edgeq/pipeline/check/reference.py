@@ -18,7 +18,6 @@ from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress, TextOrPair
 from edgeq.core.units import format_bytes
 from edgeq.formats.onnx.file_format import ONNX
-from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.formats.written import text_settings
 from edgeq.measure.choices import continuations
 from edgeq.measure.inputs import Evaluation, evaluation_texts
@@ -27,6 +26,7 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float
 from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.build.tokens import text_reader
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_run import run_onnx
@@ -145,7 +145,8 @@ def own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
     It is in ONNX whatever the recipe's formats are, if possible: one for all of them.
     """
     format: Format = next(iter(planned.targets))
-    if all(importlib.util.find_spec(name) for name in ("onnx", "onnx_ir")):
+    known = planned.model.decoder is None or not planned.model.decoder.unknown
+    if known and all(importlib.util.find_spec(name) for name in ("onnx", "onnx_ir")):
         format = ONNX.name
     return build_float(planned, store, progress, format).path
 
@@ -158,11 +159,11 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
         texts: dict[str, Any] = {"texts": _texts(planned.recipe.model.task, evaluation)}
         return {**texts, "dimension": dimension} if dimension else texts
     size = planned.recipe.workload.window
-    tokenizer = DecoderTokenizer(directory.tokenizer_json())
-    windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
+    ids = text_reader(planned.model)
+    windows = corpus_windows(ids, evaluation.path, evaluation.samples, size)
     windows = recordable(windows, decoder.vocabulary, evaluation)
     context = planned.recipe.workload.context
-    asked = continuations(tokenizer.ids, evaluation.questions, context, "data.questions")
+    asked = continuations(ids, evaluation.questions, context, "data.questions")
     return {"windows": windows, **({"asked": asked} if asked else {})}
 
 

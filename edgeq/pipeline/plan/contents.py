@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeq.estimate.contents import Contents, Weight, sizes_of_weights, speed_label
-from edgeq.estimate.sizes import sizes_of_decoder
+from edgeq.estimate.sizes import Sizes, sizes_of_decoder
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.records import ArtifactPlan
 
@@ -13,7 +13,7 @@ def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Co
     weights = {t.name: Weight(t.shape, t.number_format, t.bytes) for t in plan.tensors}
     text = model.text
     longest = text.max_tokens if text else 0
-    sizes = sizes_of_decoder(model.decoder) if model.decoder else None
+    sizes = _sizes(model)
     return Contents(
         format=plan.format,
         label=speed_label(plan.variant.name, plan.variant.weights, task),
@@ -25,3 +25,15 @@ def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Co
         max_tokens=longest,
         kv=plan.kv,
     )
+
+
+def _sizes(model: DescribedModel) -> Sizes | None:
+    if model.decoder is None:
+        return None
+    if not model.decoder.unknown:
+        return sizes_of_decoder(model.decoder)
+    from edgeq.estimate.header_sizes import sizes_of_header
+    from edgeq.formats.gguf.parts import read_whole
+
+    assert model.gguf is not None
+    return sizes_of_header(read_whole(model.gguf))

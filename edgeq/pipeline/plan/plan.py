@@ -27,6 +27,7 @@ from edgeq.pipeline.plan.releases import without_runtime
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.tensors import bytes_by_number_format, planned_tensors
 from edgeq.pipeline.plan.unquantized import unquantized
+from edgeq.pipeline.plan.unread import unfit_for_file
 from edgeq.pipeline.proof.original import reference_of
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Format
@@ -105,6 +106,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             problems += _unmatched_rules(recipe, document, model)
             problems += _untrained_context(recipe, document, model)
             problems += unfit_cache(recipe, document, model)
+            problems += unfit_for_file(recipe, document, model)
         except EdgeqError as error:
             if not isinstance(error, InvalidInput) and not problems:
                 raise

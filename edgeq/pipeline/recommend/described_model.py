@@ -6,7 +6,6 @@ Only configuration and headers are read.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, Task
 from edgeq.estimate.contents import Contents, Weight
+from edgeq.estimate.header_sizes import sizes_of_header
 from edgeq.estimate.sizes import Sizes, sizes_of_config
-from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.file_format import GGUF
-from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parts import read_whole
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
@@ -154,7 +152,7 @@ def subject_of_gguf(path: Path) -> Subject:
     """A .gguf file, by its header. Raises InvalidInput if it is damaged or not a language model."""
     header = read_whole(path)
     try:
-        sizes = _sizes_of_header(header)
+        sizes = sizes_of_header(header)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         what = f"does not state its sizes: {error}"
         raise InvalidInput(Problem(str(path), what, "give the model it was made from")) from None
@@ -177,38 +175,3 @@ def subject_of_gguf(path: Path) -> Subject:
         max_tokens=sizes.longest,
     )
     return Subject(path.name, str(path), sizes, task, file=contents)
-
-
-def _sizes_of_header(header: Header) -> Sizes:
-    architecture = header.get("general.architecture", "")
-
-    def fact(name: str, default: Any = None) -> Any:
-        found = header.get(f"{architecture}.{name}", default)
-        if found is None:
-            raise KeyError(f"{architecture}.{name}")
-        return max(found) if isinstance(found, list) else found
-
-    hidden, heads = int(fact("embedding_length")), int(fact("attention.head_count"))
-    head = int(fact("attention.key_length", hidden // heads))
-    experts, used = int(fact("expert_count", 0)), int(fact("expert_used_count", 0))
-    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
-    wide = int(fact("expert_feed_forward_length", 0)) * used or int(fact("feed_forward_length"))
-    is_decoder = header.get(f"{architecture}.attention.causal", True) is not False
-    cache = cache_facts(header)
-    active = {name: used / experts for name in shapes if experts and "_exps." in name}
-    if not shapes or not all(math.prod(shape) for shape in shapes.values()):
-        raise ValueError("it has no weights")
-    return Sizes(
-        shapes=shapes,
-        hidden=hidden,
-        wide=wide,
-        heads=heads,
-        query=heads * head,
-        key=int(fact("attention.head_count_kv", heads)) * head,
-        windows=(None,) * sum(map(bool, cache.values)) if is_decoder else (),
-        tied=is_decoder and "output.weight" not in shapes,
-        longest=int(fact("context_length")),
-        is_decoder=is_decoder,
-        state=cache.state,
-        active=active,
-    )

@@ -62,10 +62,10 @@ class Known:
         intent = Intent(make_variant("int4-b32"), format, self._planned.recipe.model.task)
         if missing({**packages([intent]), "fit": ("scipy",)}):
             return None
-        from edgeq.pipeline.allocate.measure import Ground
+        from edgeq.pipeline.allocate.file_ground import ground_of
 
         try:
-            return Ground(self._stages, format, artifact_maker(self._stages))
+            return ground_of(self._stages, format, artifact_maker(self._stages))
         except InvalidInput:  # no tensor of the model has a choice of formats
             return None
 

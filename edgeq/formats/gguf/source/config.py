@@ -46,7 +46,7 @@ def config_of(header: Header, frequencies: np.ndarray | None) -> dict[str, Any]:
     problems = list(keys.unread())
     if problems:
         raise InvalidInput(problems)
-    return config | _tokens(header)
+    return config | token_settings(header)
 
 
 def _sizes(keys: Settings, header: Header) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _llama3(keys: Settings, frequencies: np.ndarray, theta: float, dim: int) -> 
     raise keys.error(what, "use the model in Hugging Face's format")
 
 
-def _tokens(header: Header) -> dict[str, Any]:
+def token_settings(header: Header) -> dict[str, Any]:
     ids = [header.get(f"tokenizer.ggml.{key}") for key in _ENDS]
     return {
         "bos_token_id": header.get("tokenizer.ggml.bos_token_id"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +13,38 @@ from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parts import read_whole
+from edgeq.formats.gguf.requantize import is_readable
 from edgeq.formats.gguf.source.config import DIVISORS, config_of
 from edgeq.formats.gguf.source.tokenizer import settings_of, tokenizer_of
-from edgeq.formats.gguf.source.weights import float_rows, write_weights
+from edgeq.formats.gguf.source.unread import spelled_tokens, unread_config
+from edgeq.formats.gguf.source.weights import float_rows, write_empty, write_weights
+from edgeq.formats.gguf.trial import require_survivor
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.formats.runtime_cache import drop_unused, mark_used, store
 from edgeq.models.architectures import decoder_of
 from edgeq.quantize.ggml.types import TYPES
 
+WEIGHTS_FILE = "model.safetensors"
 _TYPES = "gguf-types.json"  # how many matrices the file has of each type
-_LAYOUT = 1  # of the directory: increase it when the same file would be unpacked differently
+_LAYOUT = 2  # of the directory: increase it when the same file would be unpacked differently
 _NEAR = ("F32", "F16", "BF16", "Q8_0")
 
 
 def unpacked(path: Path, where: str) -> Path:
-    """The directory for the file at `path`. Raises InvalidInput, naming `where` in the recipe."""
+    """The directory for the file at `path`; of an architecture that edgeq does not read, it has
+    sizes and tokens without weights.
+
+    Raises InvalidInput, naming `where` in the recipe.
+    """
     header = _whole(path, where)
     hashes = [canonical.sha256_of_file(each) for each in header.paths]
     key = {"gguf": hashes[0] if len(hashes) == 1 else hashes, "layout": _LAYOUT}
 
     def make(destination: Path) -> None:
-        frequencies = header.tensors.get(DIVISORS)
-        turned = (
-            None
-            if frequencies is None
-            else np.concatenate([rows.reshape(-1) for rows in float_rows(frequencies)])
-        )
-        config = config_of(header, turned)
-        _write(destination / "config.json", config)
-        _write(destination / "tokenizer.json", tokenizer_of(header))
-        _write(destination / "tokenizer_config.json", settings_of(header))
-        write_weights(header, decoder_of(config, str(path)), destination / "model.safetensors")
-        types: dict[str, int] = {}
-        for entry in header.tensors.values():
-            if len(entry.shape) > 1:
-                types[entry.type.name] = types.get(entry.type.name, 0) + 1
-        _write(destination / _TYPES, types)
+        try:
+            _read(header, destination)
+        except InvalidInput as unread:
+            _leave(header, hashes, unread.problems[0].what, destination)
         licence = header.get("general.license")
         if isinstance(licence, str) and "\n" not in licence:
             card = f"---\nlicense: {licence}\n---\n"
@@ -57,6 +54,52 @@ def unpacked(path: Path, where: str) -> Path:
     mark_used(made)
     drop_unused(made)
     return made
+
+
+def _read(header: Header, destination: Path) -> None:
+    """Write a model whose architecture edgeq reads. Raises InvalidInput for any other."""
+    frequencies = header.tensors.get(DIVISORS)
+    turned = (
+        None
+        if frequencies is None
+        else np.concatenate([rows.reshape(-1) for rows in float_rows(frequencies)])
+    )
+    config = config_of(header, turned)
+    _write(destination / "config.json", config)
+    _write(destination / "tokenizer.json", tokenizer_of(header))
+    _write(destination / "tokenizer_config.json", settings_of(header))
+    write_weights(header, decoder_of(config, str(header.path)), destination / WEIGHTS_FILE)
+    _write(destination / _TYPES, _types(header))
+
+
+def _leave(header: Header, hashes: list[str], reason: str, destination: Path) -> None:
+    """Write what is known of another model, whose weights stay in their file.
+
+    Raises InvalidInput for a file that llama.cpp does not run either, and for NaN and infinity.
+    """
+    config = unread_config(header, hashes, reason)
+    require_survivor(header, None, None, None, None)
+    _require_finite(header)
+    _write(destination / "config.json", config)
+    _write(destination / "tokenizer.json", spelled_tokens(header))
+    _write(destination / "tokenizer_config.json", settings_of(header))
+    write_empty(destination / WEIGHTS_FILE)
+    _write(destination / _TYPES, _types(header))
+
+
+def _require_finite(header: Header) -> None:
+    for name, entry in header.tensors.items():
+        if is_readable(entry.type) and not all(
+            np.isfinite(rows).all() for rows in float_rows(entry)
+        ):
+            what = f"{name} contains NaN or infinity"
+            raise InvalidInput(Problem(str(header.path), what, "download or train it again"))
+
+
+def _types(header: Header) -> dict[str, int]:
+    """How many matrices have each type."""
+    matrices = (entry for entry in header.tensors.values() if len(entry.shape) > 1)
+    return dict(Counter(entry.type.name for entry in matrices))
 
 
 def notes_of(directory: Path, file: Path) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def tokenizer_of(header: Header) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": list(_added(texts, types)),
+        "added_tokens": list(added_tokens(texts, types)),
         "normalizer": None,
         **parts,
         "post_processor": _around(header, texts),
@@ -63,7 +63,7 @@ def settings_of(header: Header) -> dict[str, Any]:
     }
 
 
-def _added(texts: list[str], types: list[TokenType]) -> Any:
+def added_tokens(texts: list[str], types: list[TokenType]) -> Any:
     whole = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
     for id, (text, type) in enumerate(zip(texts, types, strict=True)):
         if type in whole:

@@ -73,6 +73,12 @@ def write_weights(header: Header, decoder: Decoder, destination: Path) -> None:
                 file.write(np.ascontiguousarray(piece).data)
 
 
+def write_empty(destination: Path) -> None:
+    """Write a file without weights."""
+    with replacing(destination) as partial:
+        partial.write_bytes(struct.pack("<Q", 8) + b"{}".ljust(8))
+
+
 def _is_kept(entry: TensorEntry, decoder: Decoder, own: str) -> bool:
     return entry.type.name in KEPT and not _has_one_added(decoder, own)
 

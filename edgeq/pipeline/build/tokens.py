@@ -1,0 +1,22 @@
+"""Token ids of texts as a language model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.models.model import DescribedModel
+
+ReadText = Callable[[str, bool], list[int]]
+"""The ids of a text; True adds the tokens that the model expects around one."""
+
+
+def text_reader(model: DescribedModel) -> ReadText:
+    """By its tokenizer, or by llama.cpp for a GGUF file that only llama.cpp knows."""
+    assert model.directory is not None
+    if model.decoder is None or not model.decoder.unknown:
+        return DecoderTokenizer(model.directory.tokenizer_json()).ids
+    from edgeq.formats.gguf.llama_model import LlamaModel
+
+    assert model.gguf is not None
+    return LlamaModel(model.gguf, vocabulary_only=True).tokens
