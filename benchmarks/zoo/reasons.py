@@ -61,6 +61,9 @@ def _time(own: Row, best: Row, formats: Mapping[str, int], original: int) -> Ite
             "" if best.file == "float" else f" ({best.file} quantized nothing: {best.ratio:.2f})"
         )
         yield f"Time: {own.ratio:.2f} of float's{other}: {why}."
+    elif _value(best, "error") < _value(own, "error"):
+        variant = "int8-dynamic" if "dynamic" in best.file else "int8-static"
+        yield f"Time: {best.file} is faster and closer: a net for the variant `{variant}`."
     else:
         yield f"Time: {best.file} is faster, and its error is {_times(best, own)}."
 
