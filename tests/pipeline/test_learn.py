@@ -127,6 +127,16 @@ def test_encoders_are_trained_on_samples_of_any_length(tmp_path: Path) -> None:
     assert after < before
 
 
+def test_a_weight_that_no_sample_needs_keeps_its_codes(tmp_path: Path) -> None:
+    """As an expert that no token is sent to in a step: no gradient reaches it."""
+    folder = tiny_bert.save_bert(tmp_path / "model")
+    weights = open_weights(read_directory(folder, "test"))
+    (name,) = (name for name in weights if name.endswith("pooler.dense.weight"))
+    unused = NEAREST.round(weights.read(name), None, number_format("int4-b32"))
+    found = learned(folder, rounded(folder) | {name: unused}, tmp_path / "run", SENTENCE_EMBEDDING)
+    assert np.array_equal(found[name].dequantize(), unused.dequantize())
+
+
 def test_codes_that_training_cannot_improve_stay(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +191,30 @@ def test_a_weight_under_another_name_is_refused(model: Path) -> None:
     directory = read_directory(model, "test")
     network = Predictions(directory, decoder_of(directory.config, "test"))
     with pytest.raises(InvalidInput, match=r"has no weight model\.layers\.0\.mlp\.fused"):
-        network.is_linear("model.layers.0.mlp.fused.weight")
-    assert not network.is_linear("model.embed_tokens.weight")
-    assert not network.is_linear("lm_head.weight")
+        network.places("model.layers.0.mlp.fused.weight")
+
+
+def test_a_table_that_is_the_output_layer_too_is_trained_as_both(
+    model: Path, tmp_path: Path
+) -> None:
+    """With all other weights in floats, what its codes lose is less on new inputs."""
+    name = "model.embed_tokens.weight"
+    weights = open_weights(read_directory(model, "test"))
+    start = {name: NEAREST.round(weights.read(name), None, number_format("int4-b32"))}
+    found = learned(model, start, tmp_path / "run", inputs=feeds(count=27))
+    assert found[name].method == "learned"
+    new = [{"input_ids": np.random.default_rng(7).integers(5, 60, (1, 30))}]
+    before, after = (lost(model, TEXT_GENERATION, codes, new) for codes in (start, found))
+    assert after < 0.97 * before, (before, after)
+
+
+def test_a_table_of_an_encoder_is_trained(tmp_path: Path) -> None:
+    folder = tiny_bert.save_bert(tmp_path / "model")
+    weights = open_weights(read_directory(folder, "test"))
+    (name,) = (name for name in weights if name.endswith("word_embeddings.weight"))
+    start = {name: NEAREST.round(weights.read(name), None, number_format("int4-b32"))}
+    found = learned(folder, start, tmp_path / "run", SENTENCE_EMBEDDING)
+    before, after = (
+        lost(folder, SENTENCE_EMBEDDING, codes, feeds(with_mask=True)) for codes in (start, found)
+    )
+    assert after < before

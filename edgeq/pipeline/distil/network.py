@@ -60,12 +60,23 @@ class Network(ABC):
             for name, rows in values:
                 own[self._path(name)].copy_(torch.from_numpy(np.ascontiguousarray(rows)))
 
-    def is_linear(self, name: str) -> bool:
-        """Whether the weight `name` is multiplied by inputs, in front of the output layer."""
-        layer = self.layer(name)
-        return (
-            isinstance(layer, torch.nn.Linear) and layer is not self.model.get_output_embeddings()
-        )
+    def places(self, name: str) -> dict[str, torch.nn.Module]:
+        """The layers that multiply by the weight `name` or look it up, by path.
+
+        A table that is the output layer too has two. Empty for a weight of another use.
+        """
+        weight = self.model.get_parameter(self._path(name))
+        kinds = torch.nn.Linear, torch.nn.Embedding
+        return {
+            path: module
+            for path, module in self.model.named_modules()
+            if isinstance(module, kinds) and module.weight is weight
+        }
+
+    def put(self, path: str, layer: torch.nn.Module) -> None:
+        """Put another layer in the place at `path`."""
+        parent, _, last = path.rpartition(".")
+        setattr(self.model.get_submodule(parent), last, layer)
 
     def layer(self, name: str) -> torch.nn.Linear:
         """The layer that multiplies by the weight `name`."""
@@ -74,8 +85,7 @@ class Network(ABC):
 
     def replace(self, name: str, layer: torch.nn.Module) -> None:
         """Put another layer in the place of the one that multiplies by the weight `name`."""
-        path, _, last = self._layer_path(name).rpartition(".")
-        setattr(self.model.get_submodule(path), last, layer)
+        self.put(self._layer_path(name), layer)
 
     def _layer_path(self, name: str) -> str:
         return self._path(name).removesuffix(".weight")

@@ -32,7 +32,7 @@ def learn(
     """`start` with the codes of the weights `trained` learned, in its order.
 
     feeds: calibration samples. steps: of this run, which is resumed after an interruption. Weights
-    that torch looks up, and those of the output layer, keep their codes. All weights are in memory,
+    that torch neither multiplies by nor looks up keep their codes. All weights are in memory,
     several times: about 40 bytes for each that is trained. Raises InvalidInput for a model that is
     in no directory, and for one whose files name its layers in another way than transformers.
     """
@@ -55,7 +55,7 @@ def learn(
             inputs = [{"input_ids": feed["input_ids"]} for feed in feeds]
         else:
             network = Answers(model.directory, task)
-        names = [name for name in start if name in trained and network.is_linear(name)]
+        names = [name for name in start if name in trained and network.places(name)]
         return train(network, start, names, inputs, _SEED, steps, progress)
 
 

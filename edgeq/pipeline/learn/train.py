@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch.func import functional_call
 
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
@@ -30,31 +31,49 @@ _CODES_RATE, _SCALES_RATE = 1e-2, 1e-3
 _WHAT = "learn"
 
 
-class Layer(torch.nn.Module):  # type: ignore[misc]
-    """A linear layer whose weight is trained."""
+class Shared:
+    """A trained weight, computed once for all samples of a step and all layers that use it."""
 
-    def __init__(self, linear: torch.nn.Linear, weight: Trainable) -> None:
-        super().__init__()
-        self.weight, self.bias = weight, linear.bias
+    def __init__(self, form: Trainable) -> None:
+        self.form = form
         self._value: torch.Tensor | None = None
         self._leaf: torch.Tensor | None = None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self._leaf is None:  # the value of the last step, in an evaluation
-            self._leaf = self.weight.value().detach()
-        return functional.linear(x, self._leaf, self.bias)
+    @property
+    def leaf(self) -> torch.Tensor:
+        """Where samples add up gradients; in an evaluation, the value of the last step."""
+        if self._leaf is None:
+            self._leaf = self.form.value().detach()
+        return self._leaf
 
     def begin(self) -> None:
-        """Compute the weight once for all samples of a step."""
-        self.weight.confine()
-        self._value = self.weight.value()
+        """Compute the weight for the samples of a step."""
+        self.form.confine()
+        self._value = self.form.value()
         self._leaf = self._value.detach().requires_grad_()
 
     def end(self) -> None:
-        """Pass the gradient on that samples have added up."""
+        """Pass the gradient on that samples have added up; none of an expert nobody asked."""
         assert self._value is not None and self._leaf is not None
-        self._value.backward(self._leaf.grad)
+        if self._leaf.grad is not None:
+            self._value.backward(self._leaf.grad)
         self._value = self._leaf = None
+
+
+class Layer(torch.nn.Module):  # type: ignore[misc]
+    """A layer that multiplies by a trained weight or looks it up."""
+
+    def __init__(self, layer: torch.nn.Module, shared: Shared) -> None:
+        super().__init__()
+        self._layer, self._shared = layer, shared
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """What the layer computes with now."""
+        return self._shared.leaf
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return functional_call(self._layer, {"weight": self.weight}, inputs, named)
 
 
 def train(
@@ -72,21 +91,22 @@ def train(
     """
     lessons = Lessons(network, samples, steps, progress, _WHAT)
     network.freeze((name, tensor.dequantize()) for name, tensor in start.items())
-    layers = {name: Layer(network.layer(name), trainable(start[name])) for name in names}
+    weights = {name: Shared(trainable(start[name])) for name in names}
     parameters = {}
-    for name, layer in layers.items():
-        network.replace(name, layer)
-        parameters[f"{name}.codes"] = (layer.weight.codes, _CODES_RATE)
-        for index, scales in enumerate(layer.weight.scales):
+    for name, shared in weights.items():
+        for path, layer in network.places(name).items():
+            network.put(path, Layer(layer, shared))
+        parameters[f"{name}.codes"] = (shared.form.codes, _CODES_RATE)
+        for index, scales in enumerate(shared.form.scales):
             parameters[f"{name}.{index}"] = (scales, _SCALES_RATE)
 
     @contextlib.contextmanager
     def one_step() -> Iterator[None]:
-        for layer in layers.values():
-            layer.begin()
+        for shared in weights.values():
+            shared.begin()
         yield
-        for layer in layers.values():
-            layer.end()
+        for shared in weights.values():
+            shared.end()
 
     rounds = _ROUNDS * lessons.tokens(lessons.teachers) // TOKENS_A_STEP
     count = int(np.clip(rounds, *_STEPS))
@@ -110,6 +130,6 @@ def train(
         return dict(start)
     progress(f"{_WHAT}: {network.distance} from {before:.6f} to {after:.6f} on held-out samples")
     return {
-        name: layers[name].weight.tensor(METHOD) if name in layers else tensor
+        name: weights[name].form.tensor(METHOD) if name in weights else tensor
         for name, tensor in start.items()
     }
