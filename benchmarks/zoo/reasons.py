@@ -56,7 +56,10 @@ def _time(own: Row, best: Row, formats: Mapping[str, int]) -> Iterator[str]:
         why = "its layers compute in floats, since onnxruntime's integer kernels are slower here"
         if set(formats) - {*_EXPANDED, "float32"}:
             why = "the runs differ by as much from one to the next"
-        yield f"Time: {own.ratio:.2f} of float's: {why}."
+        other = (
+            "" if best.file == "float" else f" ({best.file} quantized nothing: {best.ratio:.2f})"
+        )
+        yield f"Time: {own.ratio:.2f} of float's{other}: {why}."
     else:
         yield f"Time: {best.file} is faster, and its error is {_times(best, own)}."
 
