@@ -37,7 +37,7 @@ from edgeq.quantize import decide
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import preset
 
-VARIANTS = ("int8-dynamic", "int8-static", "int4-b32")
+VARIANTS = ("int8-dynamic", "int8-static", "int8-stored", "int4-b32")
 LIMIT = 0.5  # of a relative difference; weights of a few values are rounded coarsely
 Feed = dict[str, np.ndarray]
 
@@ -156,8 +156,9 @@ def main(word: str) -> None:
                     print(f"{each[0]}: {word_}: {why}", flush=True)
     for word_, count in seen.most_common():
         print(f"{count:5d} {word_}")
-    for reason, count in reasons["refused to import"].most_common(40):
-        print(f"{count:5d} refused: {reason}")
+    for word_ in ("refused to import", "refused to quantize"):
+        for reason, count in reasons[word_].most_common(40):
+            print(f"{count:5d} {word_}: {reason}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.zoo.chain import by_edgeq
+from benchmarks.zoo.chain import by_edgeq, formats_in
 from benchmarks.zoo.inputs import NotHere
 from benchmarks.zoo.measure import feeds_of, measured, runs, session
 from benchmarks.zoo.models import MODELS, ZooModel
@@ -38,7 +38,8 @@ def main() -> None:
         kept_all = [json.loads(path.read_text()) for path in given.folder.glob("*/rows.json")]
         all_rows = [Row(**row) for each in kept_all for row in each["rows"]]
         versions = sorted({each["edgeq"] for each in kept_all})
-        given.page.write_text(page(all_rows, MODELS, versions), encoding="utf-8")
+        formats = {name: formats_in(given.folder / name / "build.txt") for name in MODELS}
+        given.page.write_text(page(all_rows, MODELS, versions, formats), encoding="utf-8")
 
 
 def version() -> str:

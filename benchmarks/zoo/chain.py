@@ -43,6 +43,18 @@ def artifacts(printed: str) -> dict[str, Path | str]:
     }
 
 
+def formats_in(log: Path) -> dict[str, int]:
+    """The bytes of each number format of the artifact that a build printed into `log`."""
+    try:
+        printed, _ = json.JSONDecoder().raw_decode(log.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, int] = (
+        printed["artifacts"][0]["number_formats"] if printed["artifacts"] else {}
+    )
+    return found
+
+
 def edgeq(*arguments: str, own: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in the model's folder, with a store and a cache of the zoo's own.
 

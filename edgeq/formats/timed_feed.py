@@ -37,8 +37,8 @@ def made_up_words(feed: Feed) -> str:
 
 
 def sample_words(feed: Feed) -> str:
-    """The description of a sample of the evaluation data."""
-    return f"first evaluation sample: {_shapes(feed)}"
+    """The description of a sample of the recipe's data."""
+    return f"first sample of the data: {_shapes(feed)}"
 
 
 def _ones(value: ValueInfo) -> npt.NDArray[Any]:

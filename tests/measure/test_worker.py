@@ -90,7 +90,7 @@ def test_arrays_are_given_or_made_up(tensor: Path, tmp_path: Path) -> None:
     feeds = samples.tensor_feeds(batch=2)
     write_arrays(tmp_path / "feed", [feeds["features"], feeds["kind"]])
     given = run_worker(Request(work="memory", artifact=tensor, feed=tmp_path / "feed"))
-    assert given["inputs"] == "first evaluation sample: features 2×512, kind 2"
+    assert given["inputs"] == "first sample of the data: features 2×512, kind 2"
     made_up = run_worker(Request(work="memory", artifact=tensor))
     assert made_up["inputs"].startswith("no evaluation data")
     assert "features 1×512, kind 1" in made_up["inputs"]

@@ -95,7 +95,7 @@ def test_a_real_tensor_model_is_judged(tmp_path: Path) -> None:
     assert line(found, "quality.spearman").status == "not run"
     assert found.measurement.latency is not None
     inputs = found.measurement.latency.conditions.inputs
-    assert inputs == "first evaluation sample: features 1×512, kind 1"
+    assert inputs == "first sample of the data: features 1×512, kind 1"
 
 
 @pytest.mark.usefixtures("_own_cache")

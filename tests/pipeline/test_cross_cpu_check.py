@@ -16,7 +16,7 @@ from edgeq.devices.catalogue import load_device
 from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
 from edgeq.measure.inputs import Evaluation
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
-from edgeq.pipeline.check.reference import array_samples
+from edgeq.pipeline.check.reference import evaluation_of
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.places.emulated import x86_place
@@ -193,8 +193,9 @@ def test_either_data_of_a_recipe_gives_samples(given: str, tmp_path: Path) -> No
         f"data: {{{given}: {{path: data.npz, samples: 1}}}}\nquantize: {{default: [float32]}}\n"
         "targets: [{format: onnx, devices: [here]}]\n"
     )
-    found = array_samples(make_plan(recipe), Store(), lambda words: None)
+    found = evaluation_of(make_plan(recipe), Store(), lambda words: None)
     assert found is not None and (found.arrays, found.samples) == (tmp_path / "data.npz", 1)
+    assert found.only_timed == (given == "calibration")
 
 
 def test_a_core_ml_package_is_not_compared(store: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_files_beside_the_artifact_travel_too(machine: Machine, tmp_path: Path) 
         timed = place.run(Request(work="latency", artifact=tensor, feed=tmp_path / "feed"))
         answered = Request(work="quality", artifact=tensor, arrays=tmp_path / "data.npz", samples=2)
         reply = place.run(answered.model_copy(update={"outputs": tmp_path / "there"}))
-    assert timed["inputs"] == "first evaluation sample: features 1×16, kind 1"
+    assert timed["inputs"] == "first sample of the data: features 1×16, kind 1"
     assert reply["inputs"] == "2 evaluation samples"
     run_worker(answered.model_copy(update={"outputs": tmp_path / "here"}))
     assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()

@@ -51,8 +51,9 @@ def coreml_decoder_artifact(
             inputs=(
                 ValueInfo(name="input_ids", dtype="int32", shape=(1, "tokens")),
                 ValueInfo(name="position", dtype="int32", shape=(1,)),
+                ValueInfo(name="rows", dtype="int32", shape=("rows",)),
             ),
-            outputs=(ValueInfo(name="logits", dtype="float32", shape=(1, "tokens", vocabulary)),),
+            outputs=(ValueInfo(name="logits", dtype="float32", shape=(1, "rows", vocabulary)),),
             text=TextSettings(max_tokens=context),
             weight_bytes=sum(tensor.nbytes for tensor in codes.values()),
             tensors={},

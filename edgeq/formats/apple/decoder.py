@@ -22,11 +22,12 @@ from edgeq.models.graphs.decoder_rope import Rotations
 from edgeq.models.weights import Weights
 from edgeq.quantize.number_formats import QuantizedTensor
 
-IDS, POSITION, LOGITS = "input_ids", "position", "logits"
+IDS, POSITION, ROWS, LOGITS = "input_ids", "position", "rows", "logits"
 
 
 def decoder_inputs(decoder: Decoder, context: int, tokens: tuple[int, ...]) -> list[Input]:
-    """`input_ids` int32 (1, tokens), `position` int32 (1,), and two states for every layer."""
+    """`input_ids` int32 (1, tokens), `position` int32 (1,), `rows` int32 (rows,), of as many tokens
+    or one, and two states for every layer."""
     cache = (1, decoder.kv_heads, context, decoder.head_dim)
     states = [
         Input(state_name(layer, part), (cache,), "state")
@@ -34,7 +35,8 @@ def decoder_inputs(decoder: Decoder, context: int, tokens: tuple[int, ...]) -> l
         for part in ("key", "value")
     ]
     ids = Input(IDS, tuple((1, count) for count in tokens), "int32")
-    return [ids, Input(POSITION, ((1,),), "int32"), *states]
+    rows = Input(ROWS, tuple((count,) for count in sorted({1, *tokens})), "int32")
+    return [ids, Input(POSITION, ((1,),), "int32"), rows, *states]
 
 
 def state_name(layer: int, part: str) -> str:
@@ -74,7 +76,8 @@ class DecoderProgram:
         }
 
     def build(self, turned: Rotations) -> Any:
-        """Logits of every token, (1, tokens, vocabulary)."""
+        """Logits of the tokens of `rows`, (1, rows, vocabulary): who generates needs the last ones
+        of a prompt, whose others would cost as much as several layers."""
         decoder, emit = self._decoder, self._emit
         ids = self._writer.inputs[IDS]
         position = self._writer.inputs[POSITION]
@@ -84,6 +87,8 @@ class DecoderProgram:
         hidden = self._scaled(hidden, "model.embed_scale", decoder.embedding_scale)
         for layer in range(decoder.layers):
             hidden = self._layer(layer, hidden, places)
+        rows = self._writer.inputs[ROWS]
+        hidden = emit("gather", "model.rows", x=hidden, indices=rows, axis=1)
         hidden = self._norm(hidden, "model.norm", decoder.hidden)
         output = table if decoder.tied else self._matrices["lm_head.weight"]
         logits = self._product(hidden, "lm_head", output)

@@ -32,8 +32,8 @@ class StatefulDecoder(WrittenDecoder):
         """Tokens of the next call, of `left`; more if it is padded."""
 
     @abstractmethod
-    def _call(self, piece: Ids, count: int) -> Floats:
-        """Logits of every token of `piece`, in a call of `count` tokens."""
+    def _call(self, piece: Ids, count: int, rows: Ids) -> Floats:
+        """Logits of the tokens of `piece` at `rows`, in a call of `count` tokens."""
 
     def _append(self, token_ids: Ids, every: bool) -> Floats:
         logits = np.empty((len(token_ids) if every else 1, self.vocabulary), np.float32)
@@ -41,11 +41,9 @@ class StatefulDecoder(WrittenDecoder):
         while done < len(token_ids):
             count = self._next_count(len(token_ids) - done)
             piece = token_ids[done : done + count]
-            found = self._call(piece, count)
-            if every:
-                logits[done : done + len(piece)] = found
-            else:
-                logits[0] = found[-1]
+            rows = np.arange(0 if every else len(piece) - 1, len(piece))
+            start = done if every else 0
+            logits[start : start + len(rows)] = self._call(piece, count, rows)
             done += len(piece)
             self._used += len(piece)
         return logits

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION
+from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION, ROWS
 from edgeq.formats.apple.language import StatefulDecoder
 from edgeq.formats.base import Floats
 from edgeq.formats.coreai.runtime import Runtime
@@ -48,8 +48,12 @@ class CoreaiDecoder(StatefulDecoder):
     def _next_count(self, left: int) -> int:
         return min(left, PIECE)
 
-    def _call(self, piece: Ids, count: int) -> Floats:
-        feeds = {IDS: piece[None].astype(np.int32), POSITION: np.array([self._used], np.int32)}
+    def _call(self, piece: Ids, count: int, rows: Ids) -> Floats:
+        feeds = {
+            IDS: piece[None].astype(np.int32),
+            POSITION: np.array([self._used], np.int32),
+            ROWS: rows.astype(np.int32),
+        }
         logits: Floats = self._model.run(feeds, self._state)[LOGITS][0]
         return logits
 

@@ -14,7 +14,7 @@ from edgeq.core.artifact import COREAI_ASSET, Artifact, ValueInfo
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.core.tasks import task_of
 from edgeq.formats.apple import swift_templates as shared
-from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION
+from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION, ROWS
 from edgeq.formats.apple.swift import (
     Swift,
     closing,
@@ -37,7 +37,6 @@ _FILLED = {
     "attention_mask": "[Int32](repeating: 1, count: length)",
     "token_type_ids": "[Int32](repeating: 0, count: length)",
 }
-_SCORES = 1 << 22  # at most so many scores of one run, 16 MiB
 
 
 def swift_files(
@@ -93,12 +92,11 @@ def _encoder(directory: Path, artifact: Artifact) -> tuple[str, str]:
 
 def _decoder(asset: Path, artifact: Artifact) -> str:
     facts, states = read_metadata(asset), Runtime(asset).states()
-    vocabulary = int(next(v for v in artifact.outputs if v.name == LOGITS).shape[-1])
     shape = next(iter(states.values()))
     names = dict(zip(states, identifiers(states), strict=True))
     state = Swift(templates.STATE).substitute(
         context=int(facts[CONTEXT_KEY]),
-        piece=max(1, min(PIECE, _SCORES // vocabulary)),
+        piece=PIECE,
         ends=", ".join(str(int(token)) for token in facts.get(END_KEY, "").split()),
         fields="\n".join(f"        var {word} = Self.zeros()" for word in names.values()),
         size=math.prod(shape),
@@ -107,8 +105,8 @@ def _decoder(asset: Path, artifact: Artifact) -> str:
     logits = Swift(templates.LOGITS).substitute(
         ids=text(IDS),
         position=text(POSITION),
+        rows=text(ROWS),
         logits=text(LOGITS),
-        vocabulary=vocabulary,
         inserts="\n".join(
             f"        states.insert(&kept.{word}, for: {text(name)})"
             for name, word in names.items()

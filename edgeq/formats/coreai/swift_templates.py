@@ -66,17 +66,17 @@ public actor %type {
 
 READ = """\
 
-    /// An output's numbers, row after row, without the first `skipped`.
-    private static func scalars<Scalar: BitwiseCopyable>(
-        of output: NDArray, as type: Scalar.Type, skipping skipped: Int = 0
-    ) -> [Scalar] {
+    /// An output's numbers, row after row.
+    private static func scalars<Scalar: BitwiseCopyable>(of output: NDArray, as type: Scalar.Type)
+        -> [Scalar]
+    {
         output.view(as: type).withUnsafePointer { first, shape, strides in
             var count = 1
             for axis in 0..<shape.count {
                 count *= shape[axis]
             }
             var found: [Scalar] = []
-            for number in skipped..<count {
+            for number in 0..<count {
                 // Rows may lie apart in memory.
                 var rest = number
                 var place = 0
@@ -133,7 +133,7 @@ ENCODER = """\
 STATE = """\
     /// How many tokens a conversation can have: what the model's cache holds.
     public static let context = %context
-    /// How many tokens of a prompt one run takes at most: each has a score for every token.
+    /// How many tokens of a prompt one run takes at most.
     public static let piece = %piece
     /// Tokens that end an answer.
     public static let endTokens: Set<Int> = [%ends]
@@ -211,6 +211,7 @@ LOGITS = """\
         let inputs = [
             %ids: NDArray(scalars: tokens.map { Int32($0) }, shape: [1, count]),
             %position: NDArray(scalars: [Int32(position)], shape: [1]),
+            %rows: NDArray(scalars: [Int32(count - 1)], shape: [1]),
         ]
         var states = InferenceFunction.MutableViews()
 %inserts
@@ -223,7 +224,7 @@ LOGITS = """\
             throw Failure.missingOutput(%logits)
         }
         position += count
-        return Self.scalars(of: logits, as: Float.self, skipping: (count - 1) * %vocabulary)
+        return Self.scalars(of: logits, as: Float.self)
     }
 
     private func answer(to tokens: [Int]) async throws -> [Float] {

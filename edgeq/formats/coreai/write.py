@@ -55,9 +55,10 @@ def export_decoder_coreai(
 
     codes: of the quantized weights, by Hugging Face names. context: positions in its states.
 
-    Inputs: `input_ids` int32 (1, tokens), any number of them, and `position` int32 (1,), how many
-    positions of the cache are filled; position + tokens must not exceed `context`. Output: `logits`
-    float32 (1, tokens, vocabulary). States are float16, two for every layer.
+    Inputs: `input_ids` int32 (1, tokens), any number of them, `position` int32 (1,), how many
+    positions of the cache are filled, and `rows` int32 (rows,), the tokens of this call whose
+    logits are wanted; position + tokens must not exceed `context`. Output: `logits` float32
+    (1, rows, vocabulary). States are float16, two for every layer.
 
     Raises InvalidInput for weights that are missing or differ in shape from config.json, and for
     contexts beyond the length at which rotary angles change.

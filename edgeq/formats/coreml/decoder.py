@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION
+from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION, ROWS
 from edgeq.formats.apple.language import StatefulDecoder
 from edgeq.formats.base import Floats
 from edgeq.formats.coreml.backend import Backend
@@ -49,7 +49,11 @@ class CoremlDecoder(StatefulDecoder):
         fitting = [count for count in self._counts if self._used + count <= self.longest]
         return next((count for count in fitting if count >= left), fitting[-1])
 
-    def _call(self, piece: Ids, count: int) -> Floats:
-        feeds = {IDS: filled(piece[None], count), POSITION: np.array([self._used], np.int32)}
+    def _call(self, piece: Ids, count: int, rows: Ids) -> Floats:
+        feeds = {
+            IDS: filled(piece[None], count),
+            POSITION: np.array([self._used], np.int32),
+            ROWS: filled(rows, count if len(rows) > 1 else 1),
+        }
         answer = self._backend.predict(feeds, self._state)
-        return np.asarray(answer[LOGITS], np.float32)[0, : len(piece)]
+        return np.asarray(answer[LOGITS], np.float32)[0, : len(rows)]

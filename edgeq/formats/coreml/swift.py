@@ -16,6 +16,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.core.tasks import task_of
 from edgeq.formats.apple import swift_templates as shared_templates
+from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION, ROWS
 from edgeq.formats.apple.swift import (
     Swift,
     closing,
@@ -32,7 +33,6 @@ from edgeq.formats.apple.swift import (
 from edgeq.formats.coreml import swift_templates as templates
 from edgeq.formats.coreml.executor.package import open_package
 
-_IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
 _MASK, _TYPES = "attention_mask", "token_type_ids"
 # ArrayFeatureType.ArrayDataType of Core ML's FeatureTypes.proto, by Swift's names.
 _SCALARS = {65552: "Float16", 65568: "Float", 65600: "Double", 131104: "Int32"}
@@ -132,19 +132,19 @@ def _encoder(
     directory: Path,
 ) -> tuple[str, str]:
     """The actor's body, and its functions of texts."""
-    _require(inputs, {_IDS}, {_IDS, _MASK, _TYPES}, where)
+    _require(inputs, {IDS}, {IDS, _MASK, _TYPES}, where)
     _require(outputs, set(), {next(iter(outputs))}, where)
     output, settings = next(iter(outputs.values())), artifact.text
     assert settings is not None
     filled = {
-        _IDS: "ids + filling",
+        IDS: "ids + filling",
         _MASK: "[Int32](repeating: 1, count: ids.count) + filling",
         _TYPES: "[Int32](repeating: 0, count: length)",
     }
     features = [f"            {text(name)}: row({filled[name]})," for name in inputs]
     per_token = task_of(artifact.task).tags
     noun = "embedding" if artifact.classes is None else "scores"
-    lengths = _lengths(inputs[_IDS])
+    lengths = _lengths(inputs[IDS])
     shared = {"noun": noun, "shown": output.shown, "scalar": output.scalar}
     body = Swift(templates.ENCODER).substitute(
         shared,
@@ -169,9 +169,9 @@ def _decoder(
     facts: Mapping[str, str],
     where: str,
 ) -> str:
-    _require(inputs, {_IDS, _POSITION}, {_IDS, _POSITION}, where)
-    lengths = _lengths(inputs[_IDS])
-    if lengths[0] != 1 or CONTEXT_KEY not in facts or _LOGITS not in outputs:
+    _require(inputs, {IDS, POSITION, ROWS}, {IDS, POSITION, ROWS}, where)
+    lengths = _lengths(inputs[IDS])
+    if lengths[0] != 1 or CONTEXT_KEY not in facts or LOGITS not in outputs:
         what = "is not a language model built by edgeq"
         raise InvalidInput(Problem(where, what, "build it again"))
     state = Swift(templates.STATE).substitute(
@@ -180,12 +180,13 @@ def _decoder(
         ends=", ".join(str(int(token)) for token in facts.get(END_KEY, "").split()),
     )
     logits = Swift(templates.LOGITS).substitute(
-        ids=text(_IDS),
-        position=text(_POSITION),
-        logits=text(_LOGITS),
-        scalar=outputs[_LOGITS].scalar,
+        ids=text(IDS),
+        position=text(POSITION),
+        rows=text(ROWS),
+        logits=text(LOGITS),
+        scalar=outputs[LOGITS].scalar,
     )
-    choose = Swift(shared_templates.CHOOSE).substitute(scalar=outputs[_LOGITS].scalar)
+    choose = Swift(shared_templates.CHOOSE).substitute(scalar=outputs[LOGITS].scalar)
     return shared_templates.SAMPLING + state + generating(is_async=False) + logits + choose
 
 

@@ -158,22 +158,24 @@ LOGITS = """\
             let next = rest.prefix(inPieces ? Self.piece : 1)
             // Core ML's own objects are freed after every run, not at the end of all.
             found = try autoreleasepool {
-                try run(next, length: inPieces ? Self.piece : 1, isLast: next.count == rest.count)
+                try run(next, length: inPieces ? Self.piece : 1)
             }
             rest = rest.dropFirst(next.count)
         }
         return found
     }
 
-    private func run(_ tokens: ArraySlice<Int>, length: Int, isLast: Bool) throws -> [%scalar] {
+    private func run(_ tokens: ArraySlice<Int>, length: Int) throws -> [%scalar] {
         // Nothing before the filling sees it, and the next run writes over it.
         let filling = [Int32](repeating: 0, count: length - tokens.count)
         let ids = MLShapedArray<Int32>(
             scalars: tokens.map { Int32($0) } + filling, shape: [1, length])
         let place = MLShapedArray<Int32>(scalars: [Int32(position)], shape: [1])
+        let last = MLShapedArray<Int32>(scalars: [Int32(tokens.count - 1)], shape: [1])
         let features = try MLDictionaryFeatureProvider(dictionary: [
             %ids: MLFeatureValue(shapedArray: ids),
             %position: MLFeatureValue(shapedArray: place),
+            %rows: MLFeatureValue(shapedArray: last),
         ])
         let answer = try model.prediction(from: features, using: state)
         let output = answer.featureValue(for: %logits)
@@ -181,7 +183,7 @@ LOGITS = """\
             throw Failure.missingOutput(%logits)
         }
         position += tokens.count
-        return isLast ? logits[0][tokens.count - 1].scalars : []
+        return logits.scalars
     }
 
     private func answer(to tokens: [Int]) throws -> [%scalar] {

@@ -56,9 +56,10 @@ def export_decoder_coreml(
     float32: patterns of operators that compute in float32, see `ProgramWriter`.
 
     Inputs: `input_ids` int32 (1, tokens), `position` int32 (1,), how many positions of the cache
-    are filled; position + tokens must not exceed `context`. `input_ids` may be padded at the end
-    with arbitrary tokens: earlier tokens do not attend to them, and the next call overwrites them.
-    Output: `logits` float32 (1, tokens, vocabulary).
+    are filled, and `rows` int32 (1,) or (tokens,), the tokens of this call whose logits are wanted;
+    position + tokens must not exceed `context`. `input_ids` may be padded at the end with arbitrary
+    tokens: earlier tokens do not attend to them, and the next call overwrites them. Output:
+    `logits` float32 (1, rows, vocabulary).
 
     Raises InvalidInput for weights that are missing or differ in shape from config.json, for a
     target without states, and for patterns that match no operator.

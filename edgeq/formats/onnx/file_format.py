@@ -88,6 +88,10 @@ class Onnx(OnnxStorage, FileFormat):
         tokenizer = model.text.tokenizer.stat().st_size if model.text else 0
         graphs = 2 if model.decoder else 1  # onnxruntime-genai's too
         each = _GRAPH_BYTES_PER_TENSOR * tensors
+        if model.graph is not None and model.weights is not None:
+            from edgeq.formats.onnx.halves import bytes_of_the_rest
+
+            weights += bytes_of_the_rest(model.graph, model.weights)
         return weights + tokenizer + graphs * each + _rotary_bytes(model, context)
 
 

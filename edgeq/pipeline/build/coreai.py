@@ -13,7 +13,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import COREAI_ASSET, MODEL_FILE, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.temporary import TemporaryFolder
-from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION
+from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION, ROWS
 from edgeq.formats.apple.plan import apple_decisions
 from edgeq.formats.coreai.file_format import COREAI
 from edgeq.formats.coreai.trial import answers_of
@@ -64,7 +64,8 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
         stages.progress(f"{name}: write the model")
         context = recipe.workload.context
         export_decoder_coreai(model.directory, asset, codes, context=context, compute=compute)
-        sample: Feed = {IDS: np.arange(2, dtype=np.int32)[None], POSITION: np.zeros(1, np.int32)}
+        two = np.arange(2, dtype=np.int32)
+        sample: Feed = {IDS: two[None], POSITION: two[:1], ROWS: two}
         inputs, outputs = _decoder_values(model.decoder.vocabulary)
     else:
         graph, shapes = stages.float_graph(), _shapes(stages)
@@ -166,8 +167,9 @@ def _decoder_values(vocabulary: int) -> tuple[tuple[ValueInfo, ...], tuple[Value
     """The inputs and outputs of a language model."""
     ids = ValueInfo(name=IDS, dtype="int32", shape=(1, "tokens"))
     position = ValueInfo(name=POSITION, dtype="int32", shape=(1,))
-    logits = ValueInfo(name=LOGITS, dtype="float32", shape=(1, "tokens", vocabulary))
-    return (ids, position), (logits,)
+    rows = ValueInfo(name=ROWS, dtype="int32", shape=("rows",))
+    logits = ValueInfo(name=LOGITS, dtype="float32", shape=(1, "rows", vocabulary))
+    return (ids, position, rows), (logits,)
 
 
 def _sample(stages: Stages, shapes: Shapes) -> Feed:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeq.core.artifact import COREML_PACKAGE, ValueInfo
 from edgeq.core.temporary import TemporaryFolder
-from edgeq.formats.apple.decoder import IDS, POSITION
+from edgeq.formats.apple.decoder import IDS, POSITION, ROWS
 from edgeq.formats.apple.plan import apple_decisions
 from edgeq.formats.apple.weights import find_coded_apple
 from edgeq.formats.coreml.deployment_targets import Target
@@ -216,8 +216,12 @@ def _pieces(ids: Any, value: Any) -> list[Call]:
     """A text as calls of as many tokens as one can have; a rest that fills none is left out."""
     count = max(shape[-1] for shape in value.shapes or [tuple(low for low, _ in value.ranges)])
     starts = range(0, ids.shape[-1] - count + 1, count)
-    calls = [{IDS: ids[:, at : at + count], POSITION: np.array([at], np.int32)} for at in starts]
-    return calls or [{IDS: filled(ids, count), POSITION: np.zeros(1, np.int32)}]
+    rows = np.arange(count, dtype=np.int32)
+    calls = [
+        {IDS: ids[:, at : at + count], POSITION: np.array([at], np.int32), ROWS: rows}
+        for at in starts
+    ]
+    return calls or [{IDS: filled(ids, count), POSITION: np.zeros(1, np.int32), ROWS: rows}]
 
 
 def _made_up(value: Any) -> Any:

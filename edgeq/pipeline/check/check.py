@@ -100,7 +100,8 @@ def check(request: CheckRequest, place: Place, progress: Progress) -> list[Verdi
 
 def _bench(request: CheckRequest, place: Place, progress: Progress, folder: Path) -> Bench:
     here, given = place.device(), _bearable(request.evaluation, place)
-    recorded, limits = request.reference, _time_limits(request, place)
+    limits = _time_limits(request, place)
+    recorded = None if given is None or given.only_timed else request.reference
     return Bench(
         request.float_dir,
         given,

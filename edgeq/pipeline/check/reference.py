@@ -43,28 +43,28 @@ _FEWEST = 2  # windows, for a standard error
 
 
 def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluation | None:
-    """The evaluation data of a recipe; images and recordings as the inputs that they
-    become."""
-    reference = planned.recipe.data.evaluation
+    """The evaluation data of a recipe; images and recordings as the inputs that they become.
+
+    Without any, what a model of arrays is calibrated with, to be timed only: numbers that are made
+    up are not always what it takes.
+    """
+    data = planned.recipe.data
+    reference = data.evaluation
+    only_timed = reference is None and planned.model.text is None
+    if only_timed:
+        reference = data.calibration
     if reference is None:
         return None
     if task_of(planned.recipe.model.task).takes_files:
-        return Evaluation(Stages(planned, store, progress).prepared(reference))
-    asked = planned.recipe.data.questions
+        path = Stages(planned, store, progress).prepared(reference)
+        return Evaluation(path, only_timed=only_timed)
     questions: tuple[Question, ...] = ()
-    if asked is not None:
-        questions = read_questions(planned.path.parent / asked.path, asked.samples)
-    return Evaluation(planned.path.parent / reference.path, reference.samples, questions)
-
-
-def array_samples(planned: Planned, store: Store, progress: Progress) -> Evaluation | None:
-    """Samples that a model of arrays takes: the recipe's evaluation or calibration data."""
-    reference = planned.recipe.data.evaluation or planned.recipe.data.calibration
-    if reference is None or planned.model.text is not None:
-        return None
-    if task_of(planned.recipe.model.task).takes_files:
-        return Evaluation(Stages(planned, store, progress).prepared(reference))
-    return Evaluation(planned.path.parent / reference.path, reference.samples)
+    if data.questions is not None:
+        questions = read_questions(
+            planned.path.parent / data.questions.path, data.questions.samples
+        )
+    path = planned.path.parent / reference.path
+    return Evaluation(path, reference.samples, questions, only_timed)
 
 
 def reference_answers(

@@ -19,7 +19,7 @@ from edgeq.pipeline.build.build import Built, Partly, build_float, build_possibl
 from edgeq.pipeline.check import kept
 from edgeq.pipeline.check.cross_cpu import Comparison
 from edgeq.pipeline.check.expected import expected, remember_speed
-from edgeq.pipeline.check.reference import array_samples, evaluation_of, reference_answers
+from edgeq.pipeline.check.reference import evaluation_of, reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place
@@ -210,13 +210,13 @@ def _check(
         if not judged:
             continue
         float_dir = build_float(planned, Store(), progress, format).path
-        samples = array_samples(planned, Store(), progress)
-        with _comparison(place, float_dir, progress, samples) as comparison:
+        evaluation = evaluation_of(planned, Store(), progress)
+        with _comparison(place, float_dir, progress, evaluation) as comparison:
             request = CheckRequest(
                 targets={item.path: judged for item in own},
                 float_dir=float_dir,
                 budgets=planned.recipe.budgets,
-                evaluation=evaluation_of(planned, Store(), progress),
+                evaluation=evaluation,
                 alternatives={
                     **dict(_planned_sizes(planned, format)),
                     **{item.artifact.variant: item.artifact.bytes for item in own},
@@ -239,12 +239,12 @@ def _check(
 
 
 def _comparison(
-    place: Place, float_dir: Path, progress: Progress, samples: Evaluation | None
+    place: Place, float_dir: Path, progress: Progress, evaluation: Evaluation | None
 ) -> contextlib.AbstractContextManager[Comparison | None]:
     """The cross-CPU comparison, if this machine is the place."""
     if not isinstance(place, Here):
         return contextlib.nullcontext()
-    return Comparison(float_dir, progress, samples)
+    return Comparison(float_dir, progress, evaluation)
 
 
 def _planned_sizes(planned: Planned, format: Format) -> Iterator[tuple[str, int]]:

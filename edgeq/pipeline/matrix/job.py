@@ -42,6 +42,7 @@ class Job:
     reference: FileManifest | None
     evaluation: FileManifest | None
     samples: int | None
+    only_timed: bool
     budgets: Budgets
     workload: Workload
     full: bool
@@ -95,7 +96,7 @@ def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
 
     evaluation = None
     if job.evaluation is not None:
-        evaluation = Evaluation(there[job.evaluation.path], job.samples)
+        evaluation = Evaluation(there[job.evaluation.path], job.samples, only_timed=job.only_timed)
     first = next(iter(job.devices.values()))
     full_precision = there[job.full_precision.path]
 

@@ -77,8 +77,9 @@ class Row:
         evaluation = evaluation_of(planned, Store(), progress) if formats else None
         self._evaluation = manifest_of(evaluation.path) if evaluation else None
         self._samples = evaluation.samples if evaluation else None
+        self._only_timed = evaluation is not None and evaluation.only_timed
         self._reference = None
-        if evaluation:
+        if evaluation and not evaluation.only_timed:
             answers = reference_answers(planned, Store(), progress, evaluation)
             self._reference = manifest_of(answers)
 
@@ -124,6 +125,7 @@ class Row:
             full_precision=manifest_of(reference.path),
             reference=self._reference,
             evaluation=self._evaluation,
+            only_timed=self._only_timed,
             samples=self._samples,
             budgets=planned.recipe.budgets,
             workload=planned.recipe.workload,

@@ -40,8 +40,15 @@ def test_logits_are_those_of_transformers(family: str, tmp_path: Path) -> None:
     found, past = [], 0
     for count in (17, 1, 1, 21):  # a prompt, tokens, a longer piece
         piece = ids[None, past : past + count].astype(np.int32)
-        feeds = {"input_ids": piece, "position": np.array([past], np.int32)}
+        feeds = {
+            "input_ids": piece,
+            "position": np.array([past], np.int32),
+            "rows": np.arange(count, dtype=np.int32),
+        }
         found.append(model.run(feeds, states)["logits"][0])
+        feeds["rows"] = feeds["rows"][-1:]
+        last = model.run(feeds, states)["logits"]
+        np.testing.assert_allclose(last[0], found[-1][-1:], rtol=1e-4, atol=1e-4)
         past += count
     # Keys and values are kept in float16.
     difference = np.abs(np.concatenate(found) - expected).max()

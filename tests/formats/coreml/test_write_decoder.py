@@ -50,14 +50,21 @@ def export(
 
 
 def logits(program: Program, ids: np.ndarray) -> np.ndarray:
-    """Of every token: in a whole piece, in one filled up with tokens of no meaning, then alone."""
+    """Of every token: in a whole piece, in one filled up with tokens of no meaning, then alone.
+
+    The last one of a piece is also asked for alone, and must be the same.
+    """
     state, found, past = program.make_state(), [], 0
     for count in (PIECE, PIECE - 5, *[1] * (len(ids) - 2 * PIECE + 5)):
         piece = ids[past : past + count]
         if count > 1:
             piece = np.concatenate([piece, np.full(PIECE - count, 7)])
-        outputs = program.predict({"input_ids": [piece], "position": [past]}, state)
+        call: Call = {"input_ids": [piece], "position": [past]}
+        last = program.predict({**call, "rows": [count - 1]}, state)["logits"]
+        outputs = program.predict({**call, "rows": np.arange(len(piece))}, state)
         found.append(outputs["logits"][0, :count])
+        assert last.shape == (1, 1, found[-1].shape[-1])
+        np.testing.assert_allclose(last[0, 0], found[-1][-1], rtol=1e-3, atol=1e-4)
         past += count
     return np.concatenate(found)
 
@@ -124,8 +131,8 @@ def test_tokens_are_those_of_the_onnx_artifact(wren: Wren, compute: str) -> None
 
     def on_coreml(ids: list[int], past: int) -> np.ndarray:
         padded = ids if len(ids) == 1 else ids + [0] * (PIECE - len(ids))
-        outputs = program.predict({"input_ids": [padded], "position": [past]}, state)
-        return np.asarray(outputs["logits"][0, len(ids) - 1])
+        call: Call = {"input_ids": [padded], "position": [past], "rows": [len(ids) - 1]}
+        return np.asarray(program.predict(call, state)["logits"][0, 0])
 
     assert greedy(prompt, on_coreml) == greedy(prompt, on_onnx)
 
@@ -176,7 +183,7 @@ def test_an_overflow_is_named_and_float32_ends_it(tmp_path: Path) -> None:
     for part, factor in (("gate", 1e3), ("up", 1e3), ("down", 1e-6)):
         weights[f"model.layers.1.mlp.{part}_proj.weight"] *= factor
     save_file(weights, source / "model.safetensors", {"format": "pt"})
-    call: Call = {"input_ids": [list(range(3, 19))], "position": [0]}
+    call: Call = {"input_ids": [list(range(3, 19))], "position": [0], "rows": [15]}
     with pytest.raises(InvalidInput) as caught:
         refuse_overflow(export(source, tmp_path / "a.mlpackage"), [[call]])
     first = caught.value.problems[0]
@@ -195,8 +202,8 @@ def test_an_overflow_late_in_a_text_is_found(tmp_path: Path) -> None:
     weights["model.layers.0.self_attn.o_proj.weight"] *= 1e3
     save_file(weights, source / "model.safetensors", {"format": "pt"})
     package = export(source, tmp_path / "a.mlpackage")
-    first: Call = {"input_ids": [[3] * PIECE], "position": [0]}
-    second: Call = {"input_ids": [[late] * PIECE], "position": [PIECE]}
+    first: Call = {"input_ids": [[3] * PIECE], "position": [0], "rows": [0]}
+    second: Call = {"input_ids": [[late] * PIECE], "position": [PIECE], "rows": [0]}
     refuse_overflow(package, [[first]])
     with pytest.raises(InvalidInput, match="makes infinity"):
         refuse_overflow(package, [[first, second]])

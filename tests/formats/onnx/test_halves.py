@@ -14,8 +14,9 @@ from onnx import helper, numpy_helper
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.formats.onnx import write
-from edgeq.formats.onnx.halves import fits_half
+from edgeq.formats.onnx.halves import bytes_of_the_rest, fits_half
 from edgeq.models.graphs.imported import import_onnx
+from edgeq.models.graphs.opened import load_graph
 from edgeq.quantize.decide import decide
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import preset
@@ -102,3 +103,13 @@ def test_a_weight_that_codes_would_ruin_is_stored_in_float16(
     assert record.bytes == 2 * np.prod(record.shape)
     assert constants(limited / MODEL_FILE)[f"{kept}.half"] == onnx.TensorProto.FLOAT16
     assert relative_error(run(limited / MODEL_FILE, feed), run(plain / MODEL_FILE, feed)) < 0.05
+
+
+def test_a_plan_knows_what_is_no_weight(tmp_path: Path) -> None:
+    """Small layers and the graph: most of such a file."""
+    source, feed = narrow_net(tmp_path / "net.onnx")
+    plain, model, written = quantize(source, tmp_path, "int8-stored", [feed])
+    graph, weights = load_graph(plain.parent).graph, sum(t.bytes for t in written.tensors.values())
+    planned = weights + bytes_of_the_rest(graph, set(written.tensors))
+    built = sum(path.stat().st_size for path in model.parent.iterdir())
+    assert abs(planned - built) < 0.1 * built
