@@ -90,7 +90,8 @@ class Written:
 class _Draft:
     """The part of a recipe before its budgets.
 
-    base: the directory of the recipe. quantize: the variants. interface: what it declares.
+    base: the directory of the recipe. quantize: the variants. interface: what it declares. instead:
+    why these are not the usual variants, empty if they are.
     """
 
     name: str
@@ -101,6 +102,7 @@ class _Draft:
     base: Path
     quantize: tuple[str, ...]
     interface: Interface | None = None
+    instead: str = ""
 
     @property
     def first(self) -> FirstRecipe:
@@ -308,7 +310,9 @@ def _possible(
     refusals: list[InvalidInput] = []
     for each in drafts:
         try:
-            possible.append((each, _planned(each, model, located)))
+            changed = bool(refusals) and each.quantize != draft.quantize
+            why = refusals[0].problems[0].what if changed else ""
+            possible.append((replace(each, instead=why), _planned(each, model, located)))
         except InvalidInput as reason:
             refusals.append(reason)
             continue
@@ -376,6 +380,7 @@ def _text(draft: _Draft, planned: Planned) -> str:
             f"  evaluation: {{path: {evaluation}}}",
             "",
             '# Each word becomes an artifact; "edgeq bundle" packs the best that is within budget.',
+            *_comment(f"The usual are impossible: {draft.instead}." if draft.instead else ""),
             "quantize:",
             f"  default: [{', '.join(draft.quantize)}]",
             "",

@@ -280,3 +280,14 @@ def test_a_model_that_the_usual_file_format_cannot_hold_gets_the_next(tmp_path: 
     written = write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
     (target,) = make_plan(written.path).recipe.targets
     assert target.format == "onnx"
+
+
+def test_a_recipe_says_why_its_variants_are_not_the_usual_ones(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 700}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 16}
+    model = tiny_decoders.make(tmp_path / "m", "smollm2", **sizes, **heads)
+    written = write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
+    text = written.path.read_text(encoding="utf-8")
+    assert "default: [float32]" in text
+    said = " ".join(text.replace("\n#", "").split())
+    assert "The usual are impossible: int8-b32 quantizes no weight" in said

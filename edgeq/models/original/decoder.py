@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from edgeq.models.architectures.reading import LINEAR, WHOLE, WINDOWED
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 
+_CACHE = "past_key_values"
 Floats = npt.NDArray[np.float32]
 
 
@@ -27,6 +29,11 @@ def _has_cache(network: Any) -> bool:
     if LINEAR in kinds:
         return kinds <= {WHOLE, LINEAR}
     return kinds <= {WHOLE, WINDOWED} and not getattr(network, "_is_stateful", False)
+
+
+def cache_argument(network: Any) -> str:
+    """The name that a network's `forward` has for the cache, which newer versions renamed."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else _CACHE
 
 
 class OriginalDecoder:
@@ -63,7 +70,7 @@ class OriginalDecoder:
         with torch.inference_mode():
             answer = self.network(
                 input_ids=torch.tensor([ids]),
-                past_key_values=self._cache,
+                **{cache_argument(self.network): self._cache},
                 use_cache=self._has_cache,
                 logits_to_keep=last,
             )

@@ -13,11 +13,12 @@ from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.decide import SMALLEST_WEIGHT
+from edgeq.quantize.number_formats.floats import FLOAT32
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Format, preset
 from edgeq.recipe.schema import Recipe
 
-_FLOATS = ("float32", "float16")
+_FLOATS = ("float32", "float16", "F32", "F16", "BF16")
 _MOST_NAMED = 3
 
 
@@ -64,7 +65,9 @@ def _remedy(recipe: Recipe, model: DescribedModel, format: Format) -> str:
     own, task = file_format(format), recipe.model.task
     names = own.decoder_presets if task_of(task).generates else own.encoder_presets
     able = [name for name in names if _can(model, Intent(preset(name, format, task), format, task))]
-    return f"write one of: {', '.join(able)}" if able else "write 'default: float32'"
+    if able:
+        return f"write one of: {', '.join(able)}"
+    return f"write 'default: {names[0] if names[:1] and names[0] in _FLOATS else FLOAT32.name}'"
 
 
 def _can(model: DescribedModel, intent: Intent) -> bool:
