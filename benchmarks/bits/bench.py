@@ -43,7 +43,8 @@ python benchmarks/better_bits.py --all
 ```
 
 Ratio: to the peer of the same bytes; in ONNX and Core ML to the best peer that is no smaller. CPU
-seconds and peak memory: of making a file, beyond what rows above it had made.
+seconds and peak memory: of making a file, beyond what rows above it had made; none where that was
+interrupted and resumed. A row that is missing has not been measured.
 """
 
 
@@ -64,18 +65,19 @@ class Bench:
 
     def __init__(self, subject: Subject, folder: Path, table: Table, verbose: bool) -> None:
         self.subject, self._folder, self._table, self._verbose = subject, folder, table, verbose
-        self._texts = sha256_of_file(subject.evaluation)[:12]
+        texts = [sha256_of_file(each)[:12] for each in (subject.calibration, subject.evaluation)]
+        self._texts = f"{'-'.join(texts)}-{subject.windows}"
 
     def ours(self, format: Format, file: str, quantize: object, against: str = "") -> None:
         """The row of one artifact of ours, of a recipe with this block `quantize`."""
-        if self._table.find(self.subject.name, format, file) is None:
+        if self._found(format, file) is None:
             built, cost = counted(_build, self._recipe(format, quantize), self._verbose)
             self._add(format, file, built.path, built.artifact.bytes, cost, True, against)
 
     def ggml(self, mix: str) -> Row:
         """The row of a mix that llama.cpp's own library rounded with an importance matrix."""
         file = f"llama.cpp {mix}"
-        row = self._table.find(self.subject.name, "gguf", file)
+        row = self._found("gguf", file)
         if row is None:
             quantize = {"default": {"weights": mix, "method": "importance"}}
             built, cost = counted(_build, self._recipe("gguf", quantize), self._verbose)
@@ -84,7 +86,7 @@ class Bench:
 
     def peer(self, format: Format, peer: str) -> Row:
         """The row of another tool's file, rounded from our float artifact."""
-        row = self._table.find(self.subject.name, format, peer)
+        row = self._found(format, peer)
         if row is None:
             base = self._float(format)
             folder = self._folder / peer.replace(" ", "-").replace(",", "")
@@ -92,6 +94,9 @@ class Bench:
             size = _completed(peer, base, folder)
             row = self._add(format, peer, folder, size, cost, False)
         return row
+
+    def _found(self, format: Format, file: str) -> Row | None:
+        return self._table.find(self.subject.name, format, file, self._texts)
 
     def _float(self, format: Format) -> Path:
         return counted(_build_float, self._recipe(format, {"default": "int8"}), format)[0]
@@ -132,7 +137,7 @@ class Bench:
         ratio = f"{row.distance / peer.distance:6.3f}" if peer else ""
         print(
             f"{subject.name} {format} {file:32} {size:9} {row.distance:.6f} ± {row.error:.6f} "
-            f"{row.p99:.4f} {row.p999:.4f} {ratio} {row.seconds:.0f} s {row.peak_mib:.0f} MiB",
+            f"{row.p99:.4f} {row.p999:.4f} {ratio} {cost.seconds:.0f} s {cost.peak_mib:.0f} MiB",
             flush=True,
         )
         return row
@@ -259,10 +264,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=FORMATS, default=FORMATS)
     parser.add_argument("--mixes", nargs="+", choices=MIXES, default=MIXES, help="of GGUF")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="of ours")
-    parser.add_argument("--data", type=Path, default=_PAGE.with_suffix(".json"))
+    parser.add_argument("--data", type=Path, help="bits.json, or with --all the page's")
     parser.add_argument("--verbose", action="store_true", help="tell every step")
     asked = parser.parse_args()
-    table = Table(asked.data)
+    table = Table(asked.data or (_PAGE.with_suffix(".json") if asked.all else Path("bits.json")))
     for subject, formats in subjects(asked):
         for format in formats:
             with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,8 @@ class Row:
     distance: from the model in full precision, a mean KL divergence or 1 − cosine; error: its
     standard error; p99, p999: quantiles. against: the peer of the same bytes; without one, a file
     of ours stands against every peer that is no smaller. seconds, peak_mib: CPU time and resident
-    memory of making it, beyond what rows before it had made.
+    memory of making it, beyond what rows before it had made; None if that was interrupted. texts:
+    of calibration and evaluation, the starts of their SHA-256 and the windows.
     """
 
     model: str
@@ -31,8 +32,8 @@ class Row:
     error: float
     p99: float
     p999: float
-    seconds: float
-    peak_mib: float
+    seconds: float | None
+    peak_mib: float | None
     measure: str
     texts: str
     against: str = ""
@@ -57,10 +58,10 @@ class Table:
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
         self.rows = [Row(**row) for row in kept["rows"]]
 
-    def find(self, model: str, format: str, file: str) -> Row | None:
-        """The row of a file, if it was measured before."""
-        wanted = (model, format, file)
-        return next((r for r in self.rows if (r.model, r.format, r.file) == wanted), None)
+    def find(self, model: str, format: str, file: str, texts: str) -> Row | None:
+        """The row of a file, if it was measured before on the same texts."""
+        wanted = (model, format, file, texts)
+        return next((r for r in self.rows if (r.model, r.format, r.file, r.texts) == wanted), None)
 
     def add(self, row: Row) -> None:
         """Keep a row."""
@@ -110,7 +111,7 @@ def _line(row: Row, rows: Sequence[Row]) -> str:
         f"{row.p99:.3g}",
         f"{row.p999:.3g}",
         ratio,
-        f"{row.seconds:.0f}",
-        f"{row.peak_mib:.0f}",
+        "" if row.seconds is None else f"{row.seconds:.0f}",
+        "" if row.peak_mib is None else f"{row.peak_mib:.0f}",
     )
     return f"| {row.file} | {' | '.join(figures)} |"

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -123,34 +124,59 @@ def test_its_answers_are_the_workers_byte_for_byte(
     assert not list(tmp_path.glob("*.part"))
 
 
+@dataclass(frozen=True)
+class Language:
+    """Two artifacts of a language model in one file format: `small`, and `float`."""
+
+    folder: Path
+    library: Path | None  # None: onnxruntime's
+
+    @property
+    def small(self) -> Path:
+        return self.folder / "small"
+
+    def over_adb(self, folder: Path) -> Place:
+        """By adb: to encrypt and decrypt 100 MB takes long."""
+        return over_adb(folder, self.library)
+
+
 @pytest.fixture(scope="module")
-def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two artifacts of a language model: small, and float."""
+def in_gguf(tmp_path_factory: pytest.TempPathFactory) -> Language:
     pytest.importorskip("gguf", reason="the extra 'gguf' is not installed")
-    pytest.importorskip("xllamacpp", reason="the extra 'gguf' is not installed")
+    xllamacpp = pytest.importorskip("xllamacpp", reason="the extra 'gguf' is not installed")
     from tests.support.gguf_artifacts import WREN, gguf_artifact
 
     folder = tmp_path_factory.mktemp("language")
     gguf_artifact(WREN, folder / "small", "Q4_0")
     gguf_artifact(WREN, folder / "float", "F16")
-    return folder
+    return Language(folder, Path(xllamacpp.__file__).with_name("xllamacpp.abi3.so"))
 
 
-def over_llama(folder: Path) -> Place:
-    """By adb: to encrypt and decrypt 100 MB takes long."""
-    import xllamacpp
+@pytest.fixture(scope="module")
+def in_onnx(tmp_path_factory: pytest.TempPathFactory) -> Language:
+    pytest.importorskip("onnx_ir", reason="the extra 'language' is not installed")
+    from tests.support import decoder_artifacts
 
-    return over_adb(folder, Path(xllamacpp.__file__).with_name("xllamacpp.abi3.so"))
+    folder = tmp_path_factory.mktemp("language-onnx")
+    graph = decoder_artifacts.float_graph(decoder_artifacts.WREN, folder / "graph")
+    codes = decoder_artifacts.nearest_codes(graph, "int4-b32")
+    decoder_artifacts.decoder_artifact(decoder_artifacts.WREN, graph, folder / "small", codes)
+    decoder_artifacts.decoder_artifact(decoder_artifacts.WREN, graph, folder / "float")
+    return Language(folder, None)
+
+
+@pytest.fixture(params=["in_gguf", "in_onnx"])
+def language(request: pytest.FixtureRequest) -> Language:
+    found: Language = request.getfixturevalue(request.param)
+    return found
 
 
 def test_a_language_model_gives_the_workers_logits(
-    state: Path, language: Path, tmp_path: Path
+    state: Path, language: Language, tmp_path: Path
 ) -> None:
     ids = tuple(range(3, 300))
-    asked = Request(
-        work="quality", artifact=language / "small", threads=1, workload=WORKLOAD, ids=ids
-    )
-    with over_llama(tmp_path) as place:
+    asked = Request(work="quality", artifact=language.small, threads=1, workload=WORKLOAD, ids=ids)
+    with language.over_adb(tmp_path) as place:
         with pytest.raises(InvalidInput, match="compares nothing"):
             place.run(asked.model_copy(update={"ids": ()}))
         for more in ({}, {"last": 20}, {"last": 5, "piece": 1}):
@@ -161,15 +187,38 @@ def test_a_language_model_gives_the_workers_logits(
             assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
 
 
+def test_a_text_that_outgrows_its_angles_is_computed_again(state: Path, tmp_path: Path) -> None:
+    """Behind 32 tokens, other angles turn what is in the cache."""
+    from tests.support import decoder_artifacts, tiny_decoders
+
+    lengths = {"original_max_position_embeddings": 32, "max_position_embeddings": 128}
+    source = tiny_decoders.make(tmp_path / "model", "phi3-longrope", **lengths)
+    graph = decoder_artifacts.float_graph(source, tmp_path / "graph")
+    small = decoder_artifacts.decoder_artifact(source, graph, tmp_path / "small")
+    asked = Request(
+        work="quality",
+        artifact=small,
+        threads=1,
+        workload=WORKLOAD,
+        ids=tuple(range(3, 50)),
+        piece=7,
+        outputs=tmp_path / "here",
+    )
+    run_worker(asked)
+    with over_adb(tmp_path) as place:
+        place.run(asked.model_copy(update={"outputs": tmp_path / "there"}))
+    assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
+
+
 def test_a_language_model_is_compared_as_the_worker_does(
-    state: Path, language: Path, tmp_path: Path
+    state: Path, language: Language, tmp_path: Path
 ) -> None:
     from tests.support.gguf_artifacts import WREN
 
     request = Request(
         work="quality",
-        artifact=language / "small",
-        reference=language / "float",
+        artifact=language.small,
+        reference=language.folder / "float",
         corpus=next((WREN.parent / "data").glob("wren-evaluation*")),
         samples=2,
         threads=1,
@@ -178,7 +227,7 @@ def test_a_language_model_is_compared_as_the_worker_does(
     asked = request.model_copy(
         update={"asked": ((((5, 6, 7), 2), ((5, 6, 8), 2)),), "outputs": tmp_path / "there"}
     )
-    with over_llama(tmp_path) as place:
+    with language.over_adb(tmp_path) as place:
         assert run_quality(place, request, tmp_path) == run_worker(request)
         run_quality(place, asked, tmp_path)
     run_worker(asked.model_copy(update={"outputs": tmp_path / "here"}))
@@ -186,13 +235,15 @@ def test_a_language_model_is_compared_as_the_worker_does(
     assert not list((tmp_path / "a phone; echo").iterdir())
 
 
-def test_times_and_memory_of_a_language_model(state: Path, language: Path, tmp_path: Path) -> None:
+def test_times_and_memory_of_a_language_model(
+    state: Path, language: Language, tmp_path: Path
+) -> None:
     limits = {"first_token": 30.0, "prompt": 1e9, "generation": 1e9}
-    with over_llama(tmp_path) as place:
+    with language.over_adb(tmp_path) as place:
         for work in ("latency", "memory"):
             request = Request(
                 work=work,
-                artifact=language / "small",
+                artifact=language.small,
                 threads=1,
                 workload=WORKLOAD,
                 limits=limits,
@@ -206,7 +257,9 @@ def test_times_and_memory_of_a_language_model(state: Path, language: Path, tmp_p
             if work == "memory":
                 for key in ("runs", "context", "cache_bytes"):
                     assert reply[key] == wanted[key]
-                assert reply["warnings"] == ["measured by edgeq-runner, without Python"]
+                (warning,) = reply["warnings"]
+                assert warning.startswith("measured by edgeq-runner, without Python")
+                assert ("tokenizer" in warning) == (language.library is None)
                 assert reply["loaded"]["anonymous_bytes"] < wanted["loaded"]["anonymous_bytes"]
             else:
                 assert len(reply["tokens"][0]) == len(wanted["tokens"][0]) == WORKLOAD.generate
@@ -387,7 +440,7 @@ def test_a_directory_that_cannot_be_written(state: Path, artifact: Path, tmp_pat
 
 
 def test_on_emulated_arm_it_answers_as_the_worker_there(
-    artifact: Path, language: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artifact: Path, in_gguf: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Built for 64-bit Arm, with Arm builds of the libraries; times mean nothing there."""
     from edgeq.places.emulated.arm import find_arm
@@ -403,7 +456,7 @@ def test_on_emulated_arm_it_answers_as_the_worker_there(
         request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
         asked = Request(
             work="quality",
-            artifact=language / "small",
+            artifact=in_gguf.small,
             threads=1,
             workload=WORKLOAD,
             ids=tuple(range(3, 20)),

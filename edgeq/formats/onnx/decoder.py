@@ -8,6 +8,8 @@ step and only used positions take memory.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,6 +31,30 @@ def open_decoder(package: Package, threads: int, context: int | None = None) -> 
     Raises InvalidInput if the file supports fewer, or was made by another version of edgeq.
     """
     return OnnxDecoder(package, threads, context)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What a layer carries on: the names of an input and an output, float32 of this shape."""
+
+    past: str
+    present: str
+    shape: tuple[int, ...]
+
+    def nbytes(self, context: int) -> int:
+        """Bytes that `context` positions use when filled; unwritten memory is not resident."""
+        if not self.past.endswith((".key", ".value")):
+            return 4 * math.prod(self.shape)
+        _, heads, positions, width = self.shape
+        return 4 * heads * min(context, positions) * width
+
+
+def caches(shapes: Mapping[str, Sequence[int | str | None]], context: int) -> Iterator[Cache]:
+    """The caches among a graph's inputs, for `context` positions. shapes: of inputs, by name."""
+    for name, shape in shapes.items():
+        if name.startswith("past_key_values."):
+            sizes = tuple(size if isinstance(size, int) else context for size in shape)
+            yield Cache(name, name.replace("past_key_values", "present"), sizes)
 
 
 class OnnxDecoder(WrittenDecoder):
@@ -77,23 +103,16 @@ class BoundSession:
     def __init__(self, session: onnx_session.Session, context: int) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._shapes: dict[str, tuple[int | str, ...]] = {}
-        self._takes_length = False
-        for value in session.get_inputs():
-            if value.name == "text_length":
-                self._takes_length = True
-            if not value.name.startswith("past_key_values."):
-                continue
-            self._shapes[value.name] = tuple(value.shape)
-            sizes = self._sizes(value.name, context)
-            cache = onnx_session.array_value(np.zeros(sizes, np.float32))
-            present = value.name.replace("past_key_values", "present")
-            self._binding.bind_ortvalue_input(value.name, cache)
-            self._binding.bind_ortvalue_output(present, cache)
+        self._shapes = {value.name: tuple(value.shape) for value in session.get_inputs()}
+        self._takes_length = "text_length" in self._shapes
+        for cache in caches(self._shapes, context):
+            array = onnx_session.array_value(np.zeros(cache.shape, np.float32))
+            self._binding.bind_ortvalue_input(cache.past, array)
+            self._binding.bind_ortvalue_output(cache.present, array)
 
     def nbytes(self, context: int) -> int:
-        """Bytes that `context` positions use when filled; unwritten memory is not resident."""
-        return 4 * sum(math.prod(self._filled(name, context)) for name in self._shapes)
+        """See `Cache.nbytes`."""
+        return sum(cache.nbytes(context) for cache in caches(self._shapes, context))
 
     def run(self, token_ids: Ids, past: int, length: int, into: Floats) -> None:
         """Run `token_ids` after `past` positions; logits of the last tokens go `into`.
@@ -112,13 +131,3 @@ class BoundSession:
             self._binding.bind_cpu_input(name, array)
         self._binding.bind_ortvalue_output("logits", onnx_session.array_value(into[None]))
         self._session.run_with_iobinding(self._binding)
-
-    def _filled(self, name: str, context: int) -> tuple[int, ...]:
-        sizes = self._sizes(name, context)
-        if not name.endswith((".key", ".value")):
-            return sizes
-        _, heads, positions, width = sizes
-        return heads, min(context, positions), width
-
-    def _sizes(self, name: str, context: int) -> tuple[int, ...]:
-        return tuple(size if isinstance(size, int) else context for size in self._shapes[name])

@@ -53,8 +53,8 @@ def require_runnable(package: Package, where: str) -> None:
     artifact = package.artifact
     generates = task_of(artifact.task).generates
     what = ""
-    if (GGUF_FILE if generates else MODEL_FILE) not in artifact.files:
-        what = "is neither an ONNX model of texts or arrays nor a language model in one GGUF file"
+    if MODEL_FILE not in artifact.files and not (generates and GGUF_FILE in artifact.files):
+        what = "is neither an ONNX model nor a language model in one GGUF file"
     elif artifact.settings.get(STATE_KEY):
         what = "has a state, and edgeq-runner runs single steps"
     elif ADAPTER_FILE in artifact.files:
@@ -64,14 +64,14 @@ def require_runnable(package: Package, where: str) -> None:
         raise InvalidInput(Problem(artifact.name, what, remedy))
 
 
-def _session_lines(artifact: Artifact) -> tuple[str, ...]:
+def session_lines(artifact: Artifact) -> tuple[str, ...]:
     """Inputs, outputs and session entries, as `edgeq.formats.onnx.prepacked` takes them."""
     own = artifact.settings.get(SESSION_KEY)
     by_cpu = artifact.settings.get(SESSION_BY_CPU_KEY, SESSION_BY_CPU)
     entries = {"any": own} if own is not None else by_cpu
     lines = (
         *(f"input {value.name}" for value in artifact.inputs),
-        *(f"output {value.name}" for value in artifact.outputs),
+        *(f"output {v.name}" for v in artifact.outputs if not v.name.startswith("present.")),
         *(
             f"entry {kind} {name} {value}"
             for kind, settings in entries.items()
@@ -90,12 +90,12 @@ def make_job(request: Request, package: Package, folder: Path) -> Job:
     probe.write_bytes(PRODUCT_MODEL)
     lines: tuple[str, ...] = ()
     if request.work == "quality":
-        samples = _write(feeds, package.artifact, _evaluation(request, package))
+        samples = write_feeds(feeds, package.artifact, _evaluation(request, package))
         noun = "evaluation samples" if request.texts == () else "texts, one at a time"
         words = f"{samples} {noun}"
     else:
         feed, words = _timed(request, package)
-        _write(feeds, package.artifact, [feed])
+        write_feeds(feeds, package.artifact, [feed])
         lines = (f"runs {MEMORY_RUNS}",)
     if request.work == "latency":
         limits = (
@@ -107,7 +107,7 @@ def make_job(request: Request, package: Package, folder: Path) -> Job:
     return Job(
         base=(
             *(f"probe {probe.name}", f"feeds {feeds.name}"),
-            *_session_lines(package.artifact),
+            *session_lines(package.artifact),
         ),
         lines=lines,
         files=(feeds, probe),
@@ -153,7 +153,7 @@ def _names(artifact: Artifact) -> list[str]:
     return [value.name for value in artifact.inputs]
 
 
-def _write(path: Path, artifact: Artifact, feeds: Iterable[Feed]) -> int:
+def write_feeds(path: Path, artifact: Artifact, feeds: Iterable[Feed]) -> int:
     """Arrays of every sample in the order of the inputs; returns the number of samples."""
     count = 0
     with path.open("wb") as file:

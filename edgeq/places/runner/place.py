@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import EdgeqError, Problem
 from edgeq.core.known_settings import SESSION_KEY
 from edgeq.core.temporary import TemporaryFolder
@@ -124,9 +125,8 @@ class RunnerPlace(Place):
 
     def _pass(self, request: Request, package: Package, limit: float) -> dict[str, Any]:
         room = self._furnish()
-        make, runtime = (
-            (make_text_job, "llama.cpp") if request.workload else (make_job, "onnxruntime")
-        )
+        make = make_text_job if request.workload else make_job
+        runtime = "onnxruntime" if package.model_name == MODEL_FILE else "llama.cpp"
         library = self._send_library(room, runtime)
         model = self._send_model(room, package)
         with TemporaryFolder() as name:
@@ -246,6 +246,6 @@ def _warnings(request: Request, package: Package) -> Iterator[str]:
     """What a reader must know of a memory pass: what measured it, and what it lacks."""
     if request.work == "memory":
         words = f"measured by {RUNNER}, without Python"
-        if package.artifact.text is not None and request.workload is None:
+        if package.artifact.text is not None and package.model_name == MODEL_FILE:
             words += "; memory without a tokenizer's, which it does not open: add your app's"
         yield words

@@ -59,7 +59,7 @@ def logits(program: Program, ids: np.ndarray) -> np.ndarray:
         piece = ids[past : past + count]
         if count > 1:
             piece = np.concatenate([piece, np.full(PIECE - count, 7)])
-        call = {"input_ids": [piece], "position": [past]}
+        call: Call = {"input_ids": [piece], "position": [past]}
         last = program.predict({**call, "rows": [count - 1]}, state)["logits"]
         outputs = program.predict({**call, "rows": np.arange(len(piece))}, state)
         found.append(outputs["logits"][0, :count])
@@ -131,7 +131,7 @@ def test_tokens_are_those_of_the_onnx_artifact(wren: Wren, compute: str) -> None
 
     def on_coreml(ids: list[int], past: int) -> np.ndarray:
         padded = ids if len(ids) == 1 else ids + [0] * (PIECE - len(ids))
-        call = {"input_ids": [padded], "position": [past], "rows": [len(ids) - 1]}
+        call: Call = {"input_ids": [padded], "position": [past], "rows": [len(ids) - 1]}
         return np.asarray(program.predict(call, state)["logits"][0, 0])
 
     assert greedy(prompt, on_coreml) == greedy(prompt, on_onnx)

@@ -11,12 +11,14 @@
 
 #include "llama_abi.hpp"
 #include "problem.hpp"
+#include "reply.hpp"
 #include "request.hpp"
 
 class Llama {
  public:
-  /// `names`: a library with what `path` refers to, see python_names.cpp.
-  Llama(const std::string& path, const std::string& names) {
+  /// `request.names`: a library with what llama.cpp's refers to, see python_names.cpp.
+  Llama(const Request& request, int threads) : threads(threads) {
+    const std::string &path = request.library, &names = request.names;
     // Read once, when the library loads. Waiting threads of OpenMP would spin on a shared core.
     setenv("OMP_WAIT_POLICY", "passive", 0);
     setenv("GGML_NO_BACKTRACE", "1", 0);
@@ -53,7 +55,12 @@ class Llama {
             "build or download the file again, or free memory"};
   }
 
+  Reply conditions() const {
+    return Reply::conditions(llama_abi::kRuntime, system, threads, false);
+  }
+
   std::string system;
+  const int threads;
 
  private:
   static std::string& errors() {
@@ -72,8 +79,7 @@ class Llama {
 /// A model with at most one context, of which it is opened for the last position or for every one.
 class LlamaModel {
  public:
-  LlamaModel(const Llama& llama, const Request& request, int threads)
-      : llama_(llama), request_(request), threads_(threads) {
+  LlamaModel(const Llama& llama, const Request& request) : llama_(llama), request_(request) {
     auto params = llama.call<llama_abi::ModelParams>("llama_model_default_params");
     params.n_gpu_layers = 0;
     params.use_extra_bufts = false;
@@ -144,7 +150,7 @@ class LlamaModel {
     params.n_ctx = uint32_t(request_.context);
     params.n_batch = params.n_ubatch = batch_;
     params.n_outputs_max = params.n_outputs_max_per_seq = every ? batch_ : 1;
-    params.n_threads = params.n_threads_batch = threads_;
+    params.n_threads = params.n_threads_batch = llama_.threads;
     params.type_k = params.type_v = request_.cache_type;
     params.flash_attn_type = request_.flash;
     params.offload_kqv = params.op_offload = params.swa_full = false;
@@ -173,7 +179,6 @@ class LlamaModel {
 
   const Llama& llama_;
   const Request& request_;
-  int threads_;
   void *model_ = nullptr, *words_ = nullptr, *context_ = nullptr;
   bool every_ = false;
   uint32_t batch_ = 0;

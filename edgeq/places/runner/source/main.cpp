@@ -5,9 +5,11 @@
 #include <iostream>
 #include <sstream>
 
+#include "llama.hpp"
+#include "onnx.hpp"
+#include "onnx_text.hpp"
 #include "reply.hpp"
 #include "request.hpp"
-#include "runtime.hpp"
 #include "statistics.hpp"
 #include "text_pass.hpp"
 #include "watch.hpp"
@@ -23,14 +25,13 @@ class Pass {
  public:
   explicit Pass(const Request& request)
       : request_(request),
-        runtime_(request.library),
-        threads_(request.threads ? request.threads : default_threads()),
+        onnx_(request, request.thread_count()),
         inputs_(pointers(request.inputs)),
         outputs_(pointers(request.outputs_names)) {}
 
   Reply latency() {
     const double start = seconds_now();
-    const auto session = open();
+    const auto session = onnx_.open();
     const double loaded = seconds_now() - start;
     const auto feed = first_feed();
     const auto run = [&] { feed->run(*session, inputs_, outputs_); };
@@ -54,7 +55,7 @@ class Pass {
     };
     while (!is_enough()) take();
     const auto looks = statistics::settle(seconds, request_.limits, take, request_.effort, seconds_now);
-    Reply reply = conditions();
+    Reply reply = onnx_.conditions();
     reply.number("load_seconds", loaded);
     reply.numbers("seconds", seconds);
     reply.number("runs", double(seconds.size()) * stride);
@@ -66,13 +67,13 @@ class Pass {
   Reply memory() {
     const Memory baseline = Memory::read();
     Peak peak;
-    const auto session = open();
+    const auto session = onnx_.open();
     const Memory loaded = Memory::read();
     const auto feed = first_feed();
     for (int i = 0; i < request_.runs; ++i) feed->run(*session, inputs_, outputs_);
     const Memory ran = Memory::read();
     peak.stop();
-    Reply reply = conditions();
+    Reply reply = onnx_.conditions();
     reply.memory("baseline", baseline);
     reply.memory("loaded", loaded);
     reply.memory("ran", ran);
@@ -84,7 +85,7 @@ class Pass {
   }
 
   Reply quality() {
-    const auto session = open();
+    const auto session = onnx_.open();
     std::ofstream file(request_.outputs, std::ios::binary);
     std::ifstream feeds(request_.feeds, std::ios::binary);
     while (const auto feed = next_feed(feeds)) {
@@ -92,20 +93,20 @@ class Pass {
       feed->write(file);
     }
     if (!file.flush()) throw Problem(3, request_.outputs, "cannot be written", "free some space");
-    return conditions();
+    return onnx_.conditions();
   }
 
   /// Writes a copy with weights packed for this CPU, if it gives the same bits.
   Reply prepare() {
-    Settings settings = entries();
+    Settings settings = onnx_.entries();
     const std::string data = request_.copy.substr(request_.copy.rfind('/') + 1) + ".data";
     settings["session.save_external_prepacked_constant_initializers"] = "1";
     settings["session.optimized_model_external_initializers_file_name"] = data;
     settings["session.optimized_model_external_initializers_min_size_in_bytes"] = "1024";
-    { const Session saved(runtime_, request_.model, threads_, settings, false, request_.copy); }
-    runtime_.register_arena();
+    { const Session saved(onnx_.runtime, request_.model, onnx_.threads, settings, false, request_.copy); }
+    onnx_.runtime.register_arena();
     const auto answers = [&](const std::string& model, bool optimized) {
-      const Session session(runtime_, model, 1, entries(), optimized);
+      const Session session(onnx_.runtime, model, 1, onnx_.entries(), optimized);
       std::ostringstream bytes;
       const auto feed = first_feed();
       feed->run(session, inputs_, outputs_);
@@ -128,45 +129,6 @@ class Pass {
     return seconds_now() - start;
   }
 
-  std::unique_ptr<Session> open() {
-    runtime_.register_arena();
-    return std::make_unique<Session>(runtime_, request_.model, threads_, entries(), request_.prepared);
-  }
-
-  /// The session's entries on this CPU.
-  Settings entries() {
-    const auto of = [&](const std::string& kind) {
-      const auto found = request_.entries.find(kind);
-      return found == request_.entries.end() ? Settings{} : found->second;
-    };
-    Settings settings = of("any");
-    settings.merge(of(cpu_class()));
-    return settings;
-  }
-
-  std::string cpu_class() {
-#if defined(__aarch64__)
-    return "aarch64";
-#else
-    if (request_.probe.empty()) return "";
-    // Whether products of 8 bits saturate: the kernel itself is asked, not a list of CPUs.
-    const Session session(runtime_, request_.probe, 1, {});
-    Array left{&dtypes[1], {1, 64}, std::vector<char>(64, char(255))};
-    Array right{&dtypes[2], {64, 64}, std::vector<char>(64 * 64, 127)};
-    Feed feed(runtime_, {left, right});
-    feed.run(session, {"a", "b"}, {"y"});
-    std::stringstream bytes;
-    feed.write(bytes);
-    Array product;
-    read_array(bytes, request_.probe, product);
-    std::vector<int32_t> values(64);
-    std::memcpy(values.data(), product.bytes.data(), 64 * sizeof(int32_t));
-    for (const int32_t value : values)
-      if (value != 255 * 127 * 64) return "x86_64-without-vnni";
-    return "";
-#endif
-  }
-
   std::unique_ptr<Feed> next_feed(std::istream& file) {
     std::vector<Array> arrays(inputs_.size());
     for (size_t i = 0; i < arrays.size(); ++i)
@@ -174,7 +136,7 @@ class Pass {
         if (i == 0) return nullptr;
         throw Problem(2, request_.feeds, "ends within a sample", "check again");
       }
-    return std::make_unique<Feed>(runtime_, std::move(arrays));
+    return std::make_unique<Feed>(onnx_.runtime, std::move(arrays));
   }
 
   std::unique_ptr<Feed> first_feed() {
@@ -184,13 +146,8 @@ class Pass {
     return feed;
   }
 
-  Reply conditions() const {
-    return Reply::conditions("onnxruntime " + runtime_.version, "", threads_, request_.prepared);
-  }
-
   const Request& request_;
-  Runtime runtime_;
-  int threads_;
+  Onnx onnx_;
   std::vector<const char*> inputs_, outputs_;
 };
 
@@ -204,8 +161,11 @@ static std::optional<Reply> measured(AnyPass& pass, const std::string& work) {
 
 static Reply perform(const Request& request) {
   std::optional<Reply> reply;
-  if (request.context) {
-    TextPass pass(request);
+  if (request.work != "prepare" && request.vocabulary) {
+    TextPass<Onnx, OnnxText> pass(request);
+    reply = measured(pass, request.work);
+  } else if (request.work != "prepare" && request.context) {
+    TextPass<Llama, LlamaModel> pass(request);
     reply = measured(pass, request.work);
   } else {
     Pass pass(request);

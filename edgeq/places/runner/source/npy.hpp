@@ -60,6 +60,16 @@ inline bool read_array(std::istream& file, const std::string& path, Array& array
   return true;
 }
 
+/// Token ids, int32, the only array of a file.
+inline std::vector<int32_t> read_ids(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  Array ids;
+  if (!read_array(file, path, ids)) throw Problem(2, path, "has no tokens", "check again");
+  std::vector<int32_t> tokens(ids.bytes.size() / sizeof(int32_t));
+  std::memcpy(tokens.data(), ids.bytes.data(), ids.bytes.size());
+  return tokens;
+}
+
 /// The same bytes as numpy.save.
 inline void write_array(std::ostream& file, const Dtype& dtype, const std::vector<int64_t>& shape,
                         const void* bytes) {

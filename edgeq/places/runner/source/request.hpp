@@ -1,6 +1,7 @@
 // The request: a text file with one `key value` on each line, written by edgeq.
 #pragma once
 
+#include <cstdint>
 #include <fstream>
 #include <map>
 #include <sstream>
@@ -9,9 +10,16 @@
 #include <vector>
 
 #include "problem.hpp"
+#include "watch.hpp"
 
 struct Limit {
   double q, seconds;
+};
+
+/// Keys, values or another state: the graph's input and output, and the shape of both.
+struct Cache {
+  std::string past, present;
+  std::vector<int64_t> shape;
 };
 
 struct Request {
@@ -23,8 +31,12 @@ struct Request {
   std::map<std::string, std::map<std::string, std::string>> entries;  // by class of CPU, "any" first
   std::vector<Limit> limits, rest_limits;  // of runs or first tokens, and of the later tokens of texts
   // Of language models:
-  std::string names, text;
+  std::string names, text, ids;
   int context = 0, prompt = 0, generate = 0, cache_type = 0, flash = 0, last = 0, piece = 256;
+  int vocabulary = 0;  // of one for onnxruntime
+  std::vector<Cache> caches;
+
+  int thread_count() const { return threads ? threads : default_threads(); }
 };
 
 inline Request read_request(const std::string& path) {
@@ -49,6 +61,8 @@ inline Request read_request(const std::string& path) {
     else if (key == "runs") words >> request.runs;
     else if (key == "names") request.names = value;
     else if (key == "text") request.text = value;
+    else if (key == "ids") request.ids = value;
+    else if (key == "vocabulary") words >> request.vocabulary;
     else if (key == "context") words >> request.context;
     else if (key == "prompt") words >> request.prompt;
     else if (key == "generate") words >> request.generate;
@@ -67,6 +81,11 @@ inline Request read_request(const std::string& path) {
       Limit limit{};
       words >> limit.q >> limit.seconds;
       (key == "limit" ? request.limits : request.rest_limits).push_back(limit);
+    } else if (key == "cache") {
+      Cache cache;
+      words >> cache.past >> cache.present;
+      for (int64_t size; words >> size;) cache.shape.push_back(size);
+      request.caches.push_back(cache);
     } else throw Problem(2, path, "has an unknown line: " + line, "use the edgeq that built this runner");
   }
   return request;

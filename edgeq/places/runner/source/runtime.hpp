@@ -37,11 +37,16 @@ enum Slot : size_t {
   kGetDimensions = 62,
   kGetTensorTypeAndShape = 65,
   kCreateMemoryInfo = 68,
+  kAllocatorFree = 76,
+  kGetAllocatorWithDefaultOptions = 78,
   kReleaseStatus = 93,
   kReleaseSession = 95,
   kReleaseValue = 96,
   kReleaseTensorTypeAndShapeInfo = 99,
   kReleaseSessionOptions = 100,
+  kSessionGetModelMetadata = 111,
+  kModelMetadataLookupCustomMetadataMap = 116,
+  kReleaseModelMetadata = 118,
   kAddSessionConfigEntry = 130,
   kCreateAndRegisterAllocator = 144,
   kCreateArenaCfgV2 = 164,
@@ -92,8 +97,15 @@ class Runtime {
     throw std::runtime_error(message);
   }
 
+  /// A tensor in memory of the caller's.
+  Handle tensor(void* data, size_t bytes, const std::vector<int64_t>& shape, int type) const {
+    Handle value = nullptr;
+    check(call<Handle>(kCreateTensorWithDataAsOrtValue, memory_, data, bytes, shape.data(),
+                       shape.size(), type, &value));
+    return value;
+  }
+
   Handle environment() const { return environment_; }
-  Handle memory() const { return memory_; }
   std::string version;
 
  private:
@@ -140,6 +152,21 @@ class Session {
 
   Handle handle() const { return session_; }
 
+  /// What the model says under a key; empty if nothing.
+  std::string metadata(const char* key) const {
+    Handle allocator = nullptr, facts = nullptr;
+    runtime_.check(runtime_.call<Handle>(kGetAllocatorWithDefaultOptions, &allocator));
+    runtime_.check(runtime_.call<Handle>(kSessionGetModelMetadata, session_, &facts));
+    char* found = nullptr;
+    const Handle status = runtime_.call<Handle>(
+        kModelMetadataLookupCustomMetadataMap, facts, allocator, key, &found);
+    runtime_.call<void>(kReleaseModelMetadata, facts);
+    runtime_.check(status);
+    const std::string value = found ? found : "";
+    if (found) runtime_.call<Handle>(kAllocatorFree, allocator, static_cast<void*>(found));
+    return value;
+  }
+
  private:
   void set(Handle options, Slot slot, int value) const {
     runtime_.check(runtime_.call<Handle>(slot, options, value));
@@ -154,14 +181,9 @@ class Feed {
  public:
   Feed(const Runtime& runtime, std::vector<Array> arrays)
       : runtime_(runtime), arrays_(std::move(arrays)) {
-    for (Array& array : arrays_) {
-      Handle value = nullptr;
-      runtime.check(runtime.call<Handle>(kCreateTensorWithDataAsOrtValue, runtime.memory(),
-                                         static_cast<void*>(array.bytes.data()), array.bytes.size(),
-                                         static_cast<const int64_t*>(array.shape.data()),
-                                         array.shape.size(), array.dtype->onnx, &value));
-      values_.push_back(value);
-    }
+    for (Array& array : arrays_)
+      values_.push_back(
+          runtime.tensor(array.bytes.data(), array.bytes.size(), array.shape, array.dtype->onnx));
   }
   ~Feed() {
     release(values_);

@@ -7,23 +7,23 @@
 #include <string>
 #include <vector>
 
-#include "llama.hpp"
 #include "npy.hpp"
 #include "reply.hpp"
 #include "request.hpp"
 #include "statistics.hpp"
 #include "watch.hpp"
 
+/// Library: what opens a model. Model: one that is open.
+template <typename Library, typename Model>
 class TextPass {
  public:
   explicit TextPass(const Request& request)
       : request_(request),
-        llama_(request.library, request.names),
-        threads_(request.threads ? request.threads : default_threads()) {}
+        library_(request, request.thread_count()) {}
 
   Reply latency() {
     const double start = seconds_now();
-    LlamaModel model(llama_, request_, threads_);
+    Model model(library_, request_);
     const double loaded = seconds_now() - start;
     const auto ids = model.tokens(text());
     if (ids.empty()) throw Problem(2, "text", "is empty", "give a text of a letter or more");
@@ -54,7 +54,7 @@ class TextPass {
                                                request_.effort, seconds_now);
     const auto looks = statistics::settle(first, request_.limits, take_prompt, request_.effort,
                                           seconds_now);
-    Reply reply = conditions();
+    Reply reply = library_.conditions();
     reply.number("load_seconds", loaded);
     reply.numbers("first", first);
     reply.rows("tokens", tokens);
@@ -67,7 +67,7 @@ class TextPass {
   Reply memory() {
     const Memory baseline = Memory::read();
     Peak peak;
-    LlamaModel model(llama_, request_, threads_);
+    Model model(library_, request_);
     const Memory loaded = Memory::read();
     std::vector<int32_t> ids;
     for (int i = 0; i < request_.context; ++i) ids.push_back(i % model.vocabulary);
@@ -78,7 +78,7 @@ class TextPass {
     peak.stop();
     model.tokens(text());
     const Memory tokenized = Memory::read();
-    Reply reply = conditions();
+    Reply reply = library_.conditions();
     reply.memory("baseline", baseline);
     reply.memory("loaded", loaded);
     reply.memory("ran", ran);
@@ -92,19 +92,13 @@ class TextPass {
 
   /// Writes the logits of the last positions of a text.
   Reply quality() {
-    LlamaModel model(llama_, request_, threads_);
-    std::ifstream feeds(request_.feeds, std::ios::binary);
+    Model model(library_, request_);
     std::ofstream file(request_.outputs, std::ios::binary);
-    Array ids;
-    if (!read_array(feeds, request_.feeds, ids))
-      throw Problem(2, request_.feeds, "has no tokens", "check again");
-    std::vector<int32_t> tokens(ids.bytes.size() / sizeof(int32_t));
-    std::memcpy(tokens.data(), ids.bytes.data(), ids.bytes.size());
-    const auto rows = model.logits(tokens, size_t(request_.last), size_t(request_.piece));
+    const auto rows = model.logits(read_ids(request_.ids), size_t(request_.last), size_t(request_.piece));
     const auto count = int64_t(rows.size()) / model.vocabulary;
     write_array(file, dtypes[0], {count, model.vocabulary}, rows.data());
     if (!file.flush()) throw Problem(3, request_.outputs, "cannot be written", "free some space");
-    return conditions();
+    return library_.conditions();
   }
 
  private:
@@ -115,7 +109,7 @@ class TextPass {
     std::vector<double> rest;
   };
 
-  Text one_text(LlamaModel& model, const std::vector<int32_t>& prompt, int count) const {
+  Text one_text(Model& model, const std::vector<int32_t>& prompt, int count) const {
     const auto likeliest = [&](const float* logits) {
       return int32_t(std::max_element(logits, logits + model.vocabulary) - logits);
     };
@@ -136,11 +130,6 @@ class TextPass {
     return {std::istreambuf_iterator<char>(file), {}};
   }
 
-  Reply conditions() const {
-    return Reply::conditions(llama_abi::kRuntime, llama_.system, threads_, false);
-  }
-
   const Request& request_;
-  Llama llama_;
-  int threads_;
+  Library library_;
 };
