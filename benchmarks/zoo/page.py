@@ -25,8 +25,8 @@ Inputs are photographs, drawn text, speech and files, 16 to calibrate with and 3
 with. Time: the median of runs taken in turns, one thread, and its ratio to the float file's. Error:
 the largest relative RMS error of an output, from the original file run without optimizations. Peak:
 what opening and five runs add to a process's resident set. Decisions: whether a probability is
-above one half, at 32 steps of 32 recordings, with the state carried on. The packages' licences are
-their own.
+above one half, at 32 steps of 32 recordings, with the state carried on. Others used the machine
+too: ratios vary by a tenth. The packages' licences are their own.
 
 Under each table, every column in which edgeq's file is not the best, and why.
 """

@@ -17,11 +17,12 @@ def reasons(rows: Sequence[Row], formats: Mapping[str, int]) -> Iterator[str]:
     """
     measured = [row for row in rows if row.bytes is not None]
     others = [row for row in measured if not row.file.startswith("edgeq")]
+    original = next((row.bytes or 0 for row in others if row.file == "float"), 0)
     for own in measured:
         if own.file.startswith("edgeq") and others:
             yield from _size(own, _best(others, "bytes"), formats)
-            yield from _time(own, _best(others, "ratio"), formats)
-            yield from _error(own, [row for row in others if row.file != "float"])
+            yield from _time(own, _best(others, "ratio"), formats, original)
+            yield from _error(own, [row for row in others if row.file != "float"], original)
             yield from _peak(own, _best(others, "peak_bytes"), formats)
 
 
@@ -49,10 +50,10 @@ def _size(own: Row, best: Row, formats: Mapping[str, int]) -> Iterator[str]:
     yield f"Size: {more:.0%} more than {best.file}, whose error is {_times(best, own)}: {why}."
 
 
-def _time(own: Row, best: Row, formats: Mapping[str, int]) -> Iterator[str]:
+def _time(own: Row, best: Row, formats: Mapping[str, int], original: int) -> Iterator[str]:
     if not _is_behind(own, best, "ratio"):
         return
-    if best.file == "float" or _quantizes_nothing(best):
+    if best.file == "float" or _quantizes_nothing(best, original):
         why = "its layers compute in floats, since onnxruntime's integer kernels are slower here"
         if set(formats) - {*_EXPANDED, "float32"}:
             why = "the runs differ by as much from one to the next"
@@ -60,14 +61,17 @@ def _time(own: Row, best: Row, formats: Mapping[str, int]) -> Iterator[str]:
             "" if best.file == "float" else f" ({best.file} quantized nothing: {best.ratio:.2f})"
         )
         yield f"Time: {own.ratio:.2f} of float's{other}: {why}."
+    elif _value(best, "error") < _value(own, "error"):
+        variant = "int8-dynamic" if "dynamic" in best.file else "int8-static"
+        yield f"Time: {best.file} is faster and closer: a net for the variant `{variant}`."
     else:
         yield f"Time: {best.file} is faster, and its error is {_times(best, own)}."
 
 
-def _error(own: Row, peers: Sequence[Row]) -> Iterator[str]:
+def _error(own: Row, peers: Sequence[Row], original: int) -> Iterator[str]:
     if not peers or not _is_behind(own, best := _best(peers, "error"), "error"):
         return
-    if _quantizes_nothing(best):
+    if _quantizes_nothing(best, original):
         yield f"Error: {best.file} quantized nothing: its file is no smaller than float's."
     elif "dynamic" in best.file:
         yield (
@@ -89,9 +93,11 @@ def _peak(own: Row, best: Row, formats: Mapping[str, int]) -> Iterator[str]:
     yield f"Peak: {more:.1f} MiB more than {best.file}: {why}."
 
 
-def _quantizes_nothing(row: Row) -> bool:
-    return row.error is not None and row.error < 1e-6
+def _quantizes_nothing(row: Row, original: int) -> bool:
+    """Whether a file is neither smaller than the `original` bytes nor answers otherwise."""
+    return _value(row, "error") < 1e-6 and _value(row, "bytes") > 0.9 * original
 
 
 def _times(row: Row, own: Row) -> str:
-    return f"{_value(row, 'error') / max(_value(own, 'error'), 1e-9):.2g} times this one's"
+    times = _value(row, "error") / max(_value(own, "error"), 1e-9)
+    return f"{times:.{0 if times >= 10 else 1}f} times this one's"
