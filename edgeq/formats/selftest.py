@@ -74,6 +74,13 @@ class Case(Frozen):
     )
 
 
+class TokenizedText(Frozen):
+    """A text, and the ids that `Case.token_ids` would have for it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
 class SelfTest(Frozen):
     """`selftest.json`: a port is correct if it has the same ids and values within the tolerance.
 
@@ -92,6 +99,14 @@ class SelfTest(Frozen):
         default=OTHER_CPU, description="Allowed on any other CPU."
     )
     cases: tuple[Case, ...] = Field(description="Inputs and answers.")
+    ordinary_texts: tuple[TokenizedText, ...] = Field(
+        default=(),
+        description="Writing of every kind that people use. A port with other ids for one gives "
+        "other answers than those that were checked.",
+    )
+    odd_texts: tuple[TokenizedText, ...] = Field(
+        default=(), description="What people hardly write; a port may have other ids for these."
+    )
 
 
 def listed(name: str, output: npt.NDArray[Any]) -> Output:

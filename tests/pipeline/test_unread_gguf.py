@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -197,3 +198,8 @@ def test_it_is_checked_bundled_and_run_by_commands(
     assert said.returncode == 0 and said.stdout.strip()
     done = run("compare", "model.gguf", "out.zip", "--text", "other.txt", "--window", "64")
     assert done.returncode == 0 and "KL divergence" in done.stdout
+    done = run("recommend", path, "--device", "here")
+    assert done.returncode == 0, done.stderr
+    done = run("compare", path, "model.gguf", "--text", "other.txt", "--window", "64")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"nats: mean +0 ", done.stdout), done.stdout

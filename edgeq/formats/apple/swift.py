@@ -138,7 +138,8 @@ def ended(body: str, texts: str, *, has_test: bool, is_async: bool) -> str:
         words = {"async": " async" if is_async else "", "calls": _calls(is_async)}
         body += Swift(templates.SELF_TEST).substitute(words)
     if texts:
-        body += Swift(templates.TOKENIZER).substitute(texts=texts)
+        test = templates.TOKENIZER_TEST if has_test else ""
+        body += Swift(templates.TOKENIZER).substitute(texts=texts, test=test)
     return body + templates.END
 
 

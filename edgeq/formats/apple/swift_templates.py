@@ -59,7 +59,22 @@ TOKENIZER = """\
         tokenizer = loaded
         return loaded
     }
-%texts    #endif
+%texts%test    #endif
+"""
+
+TOKENIZER_TEST = """\
+
+    /// Texts of which the tokenizer in the app makes other ids than the one that was checked: the
+    /// answers to these are others, too.
+    public func textsWithOtherTokens() async throws -> [String] {
+        var others: [String] = []
+        for each in try Self.recordedTest().ordinary_texts {
+            if try await tokens(of: each.text) != each.token_ids {
+                others.append(each.text)
+            }
+        }
+        return others
+    }
 """
 
 ENCODER_TEXTS = """\
@@ -266,10 +281,7 @@ SELF_TEST = """\
     /// distance; throws if it is more than kernels of another processor explain.
     @discardableResult
     public func selfTest()%async throws -> Double {
-        guard let url = Self.resources.url(forResource: "selftest", withExtension: "json") else {
-            throw Failure.missingFile("selftest.json")
-        }
-        let test = try JSONDecoder().decode(SelfTest.self, from: Data(contentsOf: url))
+        let test = try Self.recordedTest()
         var worst = 0.0
         for each in test.cases {
             guard let tokens = each.token_ids, let wanted = each.outputs.first else { continue }
@@ -286,6 +298,13 @@ SELF_TEST = """\
         return worst
     }
 
+    private static func recordedTest() throws -> SelfTest {
+        guard let url = resources.url(forResource: "selftest", withExtension: "json") else {
+            throw Failure.missingFile("selftest.json")
+        }
+        return try JSONDecoder().decode(SelfTest.self, from: Data(contentsOf: url))
+    }
+
     private struct SelfTest: Decodable {
         struct Output: Decodable {
             let at: [Int]
@@ -297,6 +316,12 @@ SELF_TEST = """\
             let outputs: [Output]
         }
 
+        struct TokenizedText: Decodable {
+            let text: String
+            let token_ids: [Int]
+        }
+
+        let ordinary_texts: [TokenizedText]
         let largest_distance_other_cpu: Double
         let cases: [Case]
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from edgeq.core.tasks import task_of
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.devices.catalogue import HERE, load_device
 from edgeq.formats.base import Model
+from edgeq.formats.hard_texts import ODD_TEXTS, ORDINARY_TEXTS
 from edgeq.formats.language import LanguageModel
 from edgeq.formats.loaded import load
 from edgeq.formats.selftest import (
@@ -27,6 +28,7 @@ from edgeq.formats.selftest import (
     Object,
     Output,
     SelfTest,
+    TokenizedText,
     listed,
 )
 from edgeq.measure.worker import serve
@@ -99,15 +101,26 @@ def answer(request: SelfTestRequest) -> dict[str, Any]:
             case = Case(image=IMAGE_FILE, outputs=_listed(answers), labels=labels, found=found)
             cases.append(case)
     elif task.generates:
-        cases = [_continuation(model, text) for text in TEXTS]
+        cases = [_continuation(model, text, record) for text in TEXTS]
     else:
         texts = (*TEXTS, *_too_long(record))
         cases = [_of_text(model, text, record) for text in texts]
+    has_texts = record.text is not None and not task.ranks
+    ordinary, odd = (
+        _tokenized(model, texts, record) if has_texts else ()
+        for texts in (ORDINARY_TEXTS, ODD_TEXTS)
+    )
     facts = Facts()
     if isinstance(model, LanguageModel):
         ends = tuple(id for id in range(model.vocabulary) if id in model.end_tokens)
         facts = Facts(end_tokens=ends, longest=model.longest)
-    test = SelfTest(runtime=model.runtime, cpu=load_device(HERE).chip, cases=tuple(cases))
+    test = SelfTest(
+        runtime=model.runtime,
+        cpu=load_device(HERE).chip,
+        cases=tuple(cases),
+        ordinary_texts=ordinary,
+        odd_texts=odd,
+    )
     return {"facts": facts.model_dump(mode="json"), "selftest": test.model_dump(mode="json")}
 
 
@@ -117,11 +130,23 @@ def _too_long(record: Artifact) -> tuple[str, ...]:
     return (" ".join([TEXTS[0]] * (1 + most // 4)),) if most <= _LONGEST else ()
 
 
-def _continuation(model: Model, text: str) -> Case:
+def _tokenized(model: Model, texts: Sequence[str], record: Artifact) -> tuple[TokenizedText, ...]:
+    return tuple(TokenizedText(text=text, token_ids=_ids(model, text, record)) for text in texts)
+
+
+def _ids(model: Model, text: str, record: Artifact) -> tuple[int, ...]:
+    """The ids of a text behind the default prompt, cut as the model takes it."""
+    if task_of(record.task).generates:
+        return tuple(model.tokens(text))
+    (prompted,) = (record.text or TextSettings(max_tokens=1)).prompted([text])
+    return tuple(model.tokens(prompted))
+
+
+def _continuation(model: Model, text: str, record: Artifact) -> Case:
     """Scores of the token after a text."""
-    ids = model.tokens(text)[:_CONTEXT]
+    ids = _ids(model, text, record)[:_CONTEXT]
     logits = model.logits(ids)[-1]
-    return Case(text=text, token_ids=tuple(ids), outputs=(listed("logits", logits),))
+    return Case(text=text, token_ids=ids, outputs=(listed("logits", logits),))
 
 
 def _of_pair(model: Model, query: str, text: str) -> Case:
@@ -137,10 +162,9 @@ def _of_text(model: Model, text: str, record: Artifact) -> Case:
         answers = {"sentence_embedding": model.embed([text])[0]}
     else:
         answers = model.run(model.tokenize(text))
-    (prompted,) = (record.text or TextSettings(max_tokens=1)).prompted([text])
     return Case(
         text=text,
-        token_ids=tuple(model.tokens(prompted)),
+        token_ids=_ids(model, text, record),
         outputs=_listed(answers),
         labels=_labels(model, text, answers, record),
     )

@@ -167,6 +167,8 @@ def _of_recipe(recipe: Path, threads: int | None, progress: Progress) -> Model:
     planned = make_plan(recipe, weights=True)
     _require_comparable(recipe, task_of(planned.recipe.model.task))
     directory = planned.model.directory
+    if planned.model.gguf is not None:
+        return edgeq.load(planned.model.gguf, threads=threads)
     if directory is not None and is_installed():
         return _original(directory.path, planned.model.decoder is None, threads)
     return edgeq.load(own_reading(planned, Store(), progress), threads=threads)

@@ -92,6 +92,8 @@ def _of_source(source: Source, base: Path, where: str) -> Subject:
     located = locate(source, base, where, weights=False)
     if located.is_file:
         return _of_graph(located, where, str(source))
+    if source.kind == "gguf-file":
+        return subject_of_gguf(located.path)
     if located.path.is_file():
         what = "is a file that does not describe a model here"
         remedy = "give a recipe, a model directory, its config.json or a .gguf file"

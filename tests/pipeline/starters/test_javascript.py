@@ -61,6 +61,24 @@ def change(folder: Path, file: str, before: str, after: str) -> None:
     (folder / file).write_text(text.replace(before, after), encoding="utf-8")
 
 
+def test_a_tokenizer_that_reads_a_text_otherwise_fails(
+    encoder: Path, packages: Path, tmp_path: Path
+) -> None:
+    folder = app(encoder, "javascript", tmp_path / "app", packages)
+    test = json.loads((folder / "bundle" / "selftest.json").read_text(encoding="utf-8"))
+    ordinary, odd = test["ordinary_texts"], test["odd_texts"]
+    assert len(ordinary) > 40 and len(odd) > 20
+    odd[0]["token_ids"], ordinary[3]["token_ids"] = [1], [1]
+    (folder / "bundle" / "selftest.json").write_text(json.dumps(test), encoding="utf-8")
+    done = node(folder, "selftest.mjs")
+    assert done.returncode == 1
+    assert done.stdout.count("FAIL") == 1
+    assert f"FAIL, OTHER TOKEN IDS than those checked: {json.dumps(ordinary[3]['text'])}" in (
+        done.stdout
+    )
+    assert "note: other token ids than those checked: " in done.stdout
+
+
 def similarities(bundle: Path) -> np.ndarray:
     """Cosines of the first of TEXTS with the others."""
     vectors = edgeq.load(bundle).embed(TEXTS)

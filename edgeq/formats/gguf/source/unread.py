@@ -34,7 +34,10 @@ def unread_config(header: Header, hashes: Sequence[str], reason: str) -> dict[st
         return found
 
     table = header.tensors.get("token_embd.weight")
-    if table is None or header.get(f"{architecture}.attention.causal", True) is False:
+    if table is None:
+        what = f"{reason}, and it has no token_embd.weight for tokens"
+        raise InvalidInput(Problem(str(header.path), what, "name a language model's file"))
+    if header.get(f"{architecture}.attention.causal", True) is False:
         what = "is not a file of a language model that generates text"
         raise InvalidInput(Problem(str(header.path), what, "name a language model's file"))
     cache, hidden = cache_facts(header), whole("embedding_length")

@@ -37,5 +37,12 @@ export async function selftest(folder, say) {
     const far = `distance ${gap.toExponential(1)} (at most ${most})`;
     say(`case ${number + 1}: ${verdict}, ${others}${far}, ${took} ms`);
   }
-  return failures;
+  const differing = (texts) =>
+    texts.filter(({ text, token_ids }) => !isSame(token_ids, model.idsOf(text)));
+  const shown = ({ text }) => JSON.stringify(text.slice(0, 40));
+  const ordinary = differing(test.ordinary_texts ?? []);
+  const odd = differing(test.odd_texts ?? []);
+  for (const each of ordinary) say(`FAIL, OTHER TOKEN IDS than those checked: ${shown(each)}`);
+  for (const each of odd) say(`note: other token ids than those checked: ${shown(each)}`);
+  return failures + ordinary.length;
 }

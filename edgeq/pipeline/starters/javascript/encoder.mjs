@@ -18,10 +18,14 @@ export class Model extends TextModel {
     return vectors;
   }
 
+  idsOf(text) {
+    return this.tokens(this.prompted(text));
+  }
+
   /** The token ids and outputs of one case of the self-test. */
   async answer({ text }) {
     const [vector] = await this.embed([text]);
-    return { tokens: this.tokens(this.prompted(text)), outputs: { [this.output]: vector } };
+    return { tokens: this.idsOf(text), outputs: { [this.output]: vector } };
   }
 }
 

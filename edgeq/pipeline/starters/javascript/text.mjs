@@ -27,6 +27,11 @@ export class TextModel {
     return [...ids.slice(0, most - after), ...ids.slice(ids.length - after)];
   }
 
+  /** Token ids of a text as the self-test has them. */
+  idsOf(text) {
+    return this.tokens(text);
+  }
+
   /** The model's answer to token ids. No padding: it would change the answer. */
   async run(ids) {
     const shape = [1, ids.length];
