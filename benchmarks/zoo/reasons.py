@@ -87,8 +87,8 @@ def _peak(own: Row, best: Row, formats: Mapping[str, int]) -> Iterator[str]:
         return
     more = (_value(own, "peak_bytes") - _value(best, "peak_bytes")) / 2**20
     expanded = sum(size for name, size in formats.items() if name in _EXPANDED)
-    why = "its weights in codes and the tables of its kernels are both there while it opens"
-    if expanded > 0.1 * _value(own, "bytes"):
+    why = "where it comes from was not looked into"
+    if expanded * 5 > 0.5 * more * 2**20:  # codes of a byte, and floats of four
         why = f"{expanded / 1e6:.2g} MB of its weights are expanded to floats when it opens"
     yield f"Peak: {more:.1f} MiB more than {best.file}: {why}."
 
