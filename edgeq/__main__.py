@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _INTERRUPTED = 130
-_FAULT = 70  # edgeq.core.errors.EXIT_FAULT, which may be what cannot be imported
+_MISSING = 3  # edgeq.core.errors.EXIT_MISSING, which may be what cannot be imported
 
 
 def _here() -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def _command_line() -> Callable[[], None]:
         what = " ".join(str(cause).split()) or type(cause).__name__
         remedy = "end other programs, or install again: pip install --force-reinstall edgeq"
         print(f"edgeq: its libraries cannot be loaded: {what}: {remedy}", file=sys.stderr)
-        sys.exit(_FAULT)
+        sys.exit(_MISSING)
     return command_line
 
 

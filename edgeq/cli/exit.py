@@ -30,6 +30,14 @@ from edgeq.core.visible import visible_json
 from edgeq.report.console import Text, make_console
 
 _Done = TypeVar("_Done")
+_NO_THREAD = "can't start new thread"  # Python's RuntimeError where a stack finds no room
+_NO_MEMORY = Missing(
+    Problem(
+        "memory",
+        "there is not enough for this",
+        "end other programs, or take a smaller model",
+    )
+)
 _INTERRUPTED = 130  # a shell's status for Ctrl-C
 _UsageError: type[Any] = typer.BadParameter.__mro__[2]  # typer has its own copy of click
 
@@ -99,12 +107,12 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
             return EXIT_INVALID_INPUT
         return _tell(EdgeqError(Problem("edgeq", error.format_message(), "see --help")), as_json)
     except MemoryError:
-        what = "there is not enough for this"
-        remedy = "end other programs, or take a smaller model"
-        return _tell(Missing(Problem("memory", what, remedy)), as_json)
+        return _tell(_NO_MEMORY, as_json)
     except OSError as error:
         return _tell(_system_error(error), as_json)
     except Exception as error:
+        if str(error) == _NO_THREAD:
+            return _tell(_NO_MEMORY, as_json)
         return _tell(_Fault(_report(error, arguments)), as_json)
 
 

@@ -154,8 +154,8 @@ def test_output_that_cannot_be_written_ends_with_one_line() -> None:
 @pytest.mark.parametrize(
     ("raised", "status", "told"),
     [
-        ("MemoryError", 70, "MemoryError"),
-        ("SystemError('no exception set')", 70, "no exception set"),
+        ("MemoryError", 3, "MemoryError"),
+        ("SystemError('no exception set')", 3, "no exception set"),
         ("KeyboardInterrupt", 130, "interrupted"),
     ],
 )
