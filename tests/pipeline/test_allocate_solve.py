@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 pytest.importorskip("scipy", reason="the extra 'fit' is not installed")
@@ -56,6 +56,7 @@ def test_no_choice_within_the_bytes_loses_less(
 
 
 @examples(60)
+@example([[(1.0, 1), (1.192092896e-07, 2), (1e-09, 3)]], 0.5)
 @given(_CHOICES, st.floats(0, 1))
 def test_no_choice_within_the_loss_is_smaller(
     raw: list[list[tuple[float, int]]], share: float

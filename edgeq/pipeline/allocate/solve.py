@@ -61,22 +61,24 @@ def _whole(bytes: int) -> float:
 
 def _solve(choices: Choices, minimise: str, limits: Mapping[str, float]) -> dict[str, Priced]:
     kept = {name: _undominated(options) for name, options in choices.items()}
-    flat = [option for options in kept.values() for option in options]
-    values = {
-        "loss": np.array([option.loss for option in flat], np.float64),
-        "bytes": np.array([option.bytes for option in flat], np.float64),
-    }
-    rows, at = [], 0
-    one = np.zeros((len(kept), len(flat)))
-    for row, options in enumerate(kept.values()):
-        one[row, at : at + len(options)] = 1
-        at += len(options)
-    rows.append(LinearConstraint(csr_matrix(one), 1, 1))
     for name, limit in limits.items():
+        kept = _fitting(kept, name, limit)
+    room = {name: _room(kept, name, limit) for name, limit in limits.items()}
+    flat = [option for options in kept.values() for option in options]
+    counts = [len(options) for options in kept.values()]
+    more = {
+        name: np.array([getattr(option, name) for option in flat], np.float64)
+        - np.repeat(np.array(_least(kept, name), np.float64), counts)
+        for name in ("loss", "bytes")
+    }
+    ends = np.cumsum([0, *counts])
+    one = csr_matrix((np.ones(len(flat)), np.arange(len(flat)), ends), (len(kept), len(flat)))
+    rows = [LinearConstraint(one, 1, 1)]
+    for name, left in room.items():
         # Tolerances are absolute, so rows are scaled to the size of their limit.
-        unit = max(abs(limit), 1e-300)
-        rows.append(LinearConstraint(csr_matrix(values[name] / unit), -np.inf, limit / unit))
-    goal = values[minimise]
+        unit = max(left, 1e-300)
+        rows.append(LinearConstraint(csr_matrix(more[name] / unit), -np.inf, left / unit))
+    goal = more[minimise]
     found = milp(
         goal / max(float(goal.max()), 1e-300) * 1e6,
         constraints=rows,
@@ -87,6 +89,32 @@ def _solve(choices: Choices, minimise: str, limits: Mapping[str, float]) -> dict
     if found.x is None:
         raise Infeasible
     return _picked(kept, found.x)
+
+
+def _least(choices: Choices, name: str) -> list[float]:
+    """The least loss, or bytes, of each tensor."""
+    return [min(getattr(option, name) for option in options) for options in choices.values()]
+
+
+def _room(choices: Choices, name: str, limit: float) -> float:
+    """What a limit leaves beyond the least of every tensor. Raises Infeasible."""
+    left = limit - math.fsum(_least(choices, name))
+    if left < -1e-12 * abs(limit):  # more than sums in float64 are off by
+        raise Infeasible
+    return max(left, 0.0)
+
+
+def _fitting(choices: Choices, name: str, limit: float) -> dict[str, list[Priced]]:
+    """Options that fit if every other tensor takes its least.
+
+    Larger ones would be out of all proportion to a row's limit, where a solver goes wrong.
+    """
+    left = _room(choices, name, limit)
+    least = dict(zip(choices, _least(choices, name), strict=True))
+    return {
+        tensor: [option for option in options if getattr(option, name) - least[tensor] <= left]
+        for tensor, options in choices.items()
+    }
 
 
 def _picked(kept: Choices, x: NDArray[np.float64]) -> dict[str, Priced]:
