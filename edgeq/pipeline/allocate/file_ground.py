@@ -55,7 +55,7 @@ class FileGround(Ground):
             format=self.format,
             measure="kl",
             model_sha256=self.stages.model_sha256,
-            data_sha256=str((self.stages.calibration_key() or {}).get("sha256")),
+            data_sha256=str((self.stages.calibration.key() or {}).get("sha256")),
             samples=len(windows),
             whole_samples=0,
             tensors=tensors,
@@ -73,7 +73,7 @@ class FileGround(Ground):
         return read_whole(self.model.gguf)
 
     def _held_out(self, count: int) -> list[list[int]]:
-        windows = self.stages.windows()
+        windows = self.stages.calibration.windows()
         aside = set_aside(windows)
         if len(aside) < 2:
             size = len(windows[0])

@@ -70,7 +70,7 @@ class Ground:
         return {
             **self.stages.float_key(),
             "format": self.format,
-            "calibration": self.stages.calibration_key(),
+            "calibration": self.stages.calibration.key(),
             "options": own,
         }
 
@@ -93,7 +93,7 @@ class Ground:
     def loss(self, intent: Intent) -> Loss:
         """An artifact's loss; it is built first."""
         path = self._build(intent)
-        key = {"artifact": path.name, "calibration": self.stages.calibration_key()}
+        key = {"artifact": path.name, "calibration": self.stages.calibration.key()}
 
         def make(destination: Path) -> None:
             self.stages.progress(f"{intent.name}: measure on held-out calibration data")
@@ -155,7 +155,7 @@ class Ground:
             format=self.format,
             measure="kl" if self.model.decoder else "cosine",
             model_sha256=self.stages.model_sha256,
-            data_sha256=str((self.stages.calibration_key() or {}).get("sha256")),
+            data_sha256=str((self.stages.calibration.key() or {}).get("sha256")),
             samples=len(holdout.feeds),
             whole_samples=0,
             tensors=costs,

@@ -195,7 +195,7 @@ class _Builder:
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
             **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
             **({"kv": intent.kv} if intent.kv else {}),
-            "calibration": None if is_float else stages.calibration_key(),
+            "calibration": None if is_float else stages.calibration.key(),
             "importance": stages.importance_key() if method.takes_imatrix else None,
             **self._settings_key(intent),
             **self._interface_key(),
@@ -252,7 +252,7 @@ class _Builder:
         elif files is not None:
             text = text_settings(files, made.max_tokens, task)
         is_float = variant.weights == "float32"
-        calibration = None if is_float else stages.calibration_key()
+        calibration = None if is_float else stages.calibration.key()
         artifact = Artifact(
             name=name,
             format=intent.format,

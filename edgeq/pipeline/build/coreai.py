@@ -103,7 +103,7 @@ def _shapes(stages: Stages) -> Shapes:
     given = stages.planned.recipe.coreai.inputs
     shapes: Shapes = {}
     for value in load_graph(stages.float_graph()).graph.inputs:
-        own = fixed_shape(value.shape or (), stages.file_settings)
+        own = fixed_shape(value.shape or (), stages.calibration.file_settings)
         is_text = stages.planned.model.text is not None
         shapes[value.name or ""] = _FREE if is_text else given.get(value.name or "", [own])
     return shapes
@@ -132,7 +132,7 @@ def _prove(stages: Stages, shapes: Shapes) -> None:
     key = {
         **stages.float_key(),
         "shapes": {name: [list(shape) for shape in each] for name, each in shapes.items()},
-        "calibration": stages.calibration_key(),
+        "calibration": stages.calibration.key(),
         "coreai-core": importlib.metadata.version("coreai-core"),
     }
     stages.store.stage("coreai-proof", key, make, describe=stages.planned.plan.source)

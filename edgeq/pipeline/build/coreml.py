@@ -172,7 +172,7 @@ def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]
         elif value.name in spec.inputs:
             shapes[value.name] = spec.inputs[value.name]
         else:
-            given = stages.file_settings
+            given = stages.calibration.file_settings
             shapes[value.name] = [fixed_shape(value.shape or (), given)]
     return shapes
 

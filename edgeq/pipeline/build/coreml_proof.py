@@ -54,7 +54,7 @@ def prove_coreml(stages: Stages, shapes: Mapping[str, Any]) -> None:
         **stages.float_key(),
         "shapes": {name: [list(shape) for shape in each] for name, each in shapes.items()},
         "image": stages.planned.recipe.coreml.model_dump(mode="json")["image"],
-        "calibration": stages.calibration_key(),
+        "calibration": stages.calibration.key(),
         "coremltools": importlib.metadata.version("coremltools"),
     }
     stages.store.stage("coreml-proof", key, make, describe=stages.planned.plan.source)

@@ -51,7 +51,7 @@ def _folded(stages: Stages, intent: Intent, progress: Progress) -> Path:
         for n, decision in decisions.items()
         if _folds(decision)
     }
-    key = {**stages.float_key(), "number_formats": wanted, "calibration": stages.calibration_key()}
+    key = {**stages.float_key(), "number_formats": wanted, "calibration": stages.calibration.key()}
     key |= stages.extensions
 
     def foldable(weight: Weight) -> tuple[RoundingMethod, NumberFormat] | None:

@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgeq.core import canonical
 from edgeq.core.artifact import ImportProof
-from edgeq.core.audio import AudioSettings
-from edgeq.core.images import ImageSettings
 from edgeq.core.store import Store
 from edgeq.core.tasks import TASKS, Task, task_of
-from edgeq.core.terms import Progress, TextOrPair
+from edgeq.core.terms import Progress
 from edgeq.formats.registry import FILE_FORMATS
 from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
-from edgeq.pipeline.build.feeds import array_feeds, stepped_feeds
-from edgeq.pipeline.build.tokens import text_reader
+from edgeq.pipeline.build.calibration import Calibration
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS
-from edgeq.quantize.statistics import Feed, Observed
-from edgeq.recipe import data_sets
-from edgeq.recipe.file_sets import PREPARED_ARRAYS
-from edgeq.recipe.query_sets import read_queries
-from edgeq.recipe.schema import DataRef
+from edgeq.quantize.statistics import Observed
 
 if TYPE_CHECKING:
     from edgeq.core.steps import Steps
@@ -58,8 +51,6 @@ _ENCODER_TOOLS = (
 )
 _FILE_TOOLS = ("gguf", "numpy", "xllamacpp")
 _DECODER_TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
-# Windows of calibration text: as long as llama.cpp's importance tool takes them.
-_CALIBRATION_WINDOW = 512
 _IMATRIX_FILE = "imatrix.gguf"
 _CODES_FILE = "codes.npz"
 _PROOF_FILE = "proof.json"
@@ -69,6 +60,7 @@ class Stages:
     """The inputs of one plan's artifacts, each made once.
 
     observed: statistics of the float graph on the calibration data, which variants share.
+    calibration: the calibration data as the model reads them.
     """
 
     def __init__(self, planned: Planned, store: Store, progress: Progress) -> None:
@@ -78,6 +70,7 @@ class Stages:
         planned.model.check_values()
         self.model_sha256 = planned.model.sha256()
         self.observed: Observed = {}
+        self.calibration = Calibration(planned, store, progress, self.float_graph)
 
     @property
     def model(self) -> DescribedModel:
@@ -147,7 +140,7 @@ class Stages:
             found = run_original(proof_request(model, self.task.name, graph, calibration))
             (destination / _PROOF_FILE).write_text(canonical.to_json(found), encoding="utf-8")
 
-        key = {**self.float_key(), "by": by, "calibration": self.calibration_key()}
+        key = {**self.float_key(), "by": by, "calibration": self.calibration.key()}
         place = self.store.stage("proof", key, make, describe=self.planned.plan.source)
         return ImportProof.model_validate_json((place / _PROOF_FILE).read_bytes())
 
@@ -172,7 +165,7 @@ class Stages:
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         given: dict[str, Any] = {}
         if self.planned.model.tokenizer is not None:
-            texts = self._texts(reference) if reference else ()
+            texts = self.calibration.texts(reference) if reference else ()
             given = {
                 "task": self.task.name,
                 "dimension": self.planned.model.tokenizer.head.truncate,
@@ -180,7 +173,7 @@ class Stages:
                 "texts": proof_texts(texts, self.planned.model.tokenizer.max_tokens, self.task),
             }
         elif reference is not None:
-            path, samples = self.arrays(reference)
+            path, samples = self.calibration.arrays(reference)
             state = self.planned.recipe.model.carried
             given = {"arrays": path.absolute(), "samples": samples, "state": state}
         if self.planned.model.images is not None:
@@ -194,7 +187,7 @@ class Stages:
             found = run_onnx(OnnxProofRequest(**paths, **given))
             (destination / _PROOF_FILE).write_text(canonical.to_json(found), encoding="utf-8")
 
-        key = {**self.float_key(), "calibration": self.calibration_key()}
+        key = {**self.float_key(), "calibration": self.calibration.key()}
         return self.store.stage("proof", key, make, describe=self.planned.plan.source)
 
     def float_key(self) -> dict[str, Any]:
@@ -217,55 +210,6 @@ class Stages:
         """
         return max(self.planned.recipe.workload.context, DEFAULT_CONTEXT)
 
-    def calibration_key(self) -> dict[str, Any] | None:
-        """The identity of the calibration data; None without any."""
-        reference = self.planned.recipe.data.calibration
-        if reference is None:
-            return None
-        path = self.planned.path.parent / reference.path
-        key = {"sha256": data_sets.content_sha256(path), "samples": reference.samples}
-        settings = self.file_settings
-        return {**key, self.task.takes: settings.model_dump(mode="json")} if settings else key
-
-    @property
-    def file_settings(self) -> ImageSettings | AudioSettings | None:
-        """How a file of the data becomes the model's input; None where files hold inputs."""
-        return self.planned.model.image or self.planned.recipe.model.audio
-
-    def prepared(self, reference: DataRef) -> Path:
-        """The directory of a data set's images or recordings as inputs."""
-        from edgeq.formats.onnx.write import value_info
-        from edgeq.models.graphs.opened import load_graph
-        from edgeq.pipeline.build.audio_arrays import prepared_recordings
-        from edgeq.pipeline.build.image_arrays import prepared_images
-
-        given = self.planned.recipe.model
-        (value,) = load_graph(self.float_graph()).graph.inputs
-        folder = self.planned.path.parent / reference.path
-        rest = (value_info(value), self.store, self.progress)
-        if given.audio is not None:
-            return prepared_recordings(folder, reference.samples, given.audio, *rest)
-        image = self.planned.model.image
-        assert image is not None
-        return prepared_images(folder, reference.samples, image, *rest)
-
-    def arrays(self, reference: DataRef) -> tuple[Path, int | None]:
-        """The .npz file of a data set of arrays or files, and how many samples to read of it."""
-        if self.task.takes_files:
-            return self.prepared(reference) / PREPARED_ARRAYS, None
-        return self.planned.path.parent / reference.path, reference.samples
-
-    def _texts(self, reference: DataRef) -> Sequence[TextOrPair]:
-        """The texts of a data set as they are tokenized, after the default prompt."""
-        from edgeq.formats.written import text_settings
-
-        path, files = self.planned.path.parent / reference.path, self.planned.model.text
-        assert files is not None
-        if self.task.ranks:
-            return read_queries(path, reference.samples).pairs
-        texts = data_sets.read_texts(path, reference.samples)
-        return text_settings(files, task=self.task).prompted(texts)
-
     def importance_key(self) -> str | None:
         """SHA-256 of the importance matrix that the recipe names; None if it is to be computed."""
         given = self.planned.recipe.data.importance
@@ -279,7 +223,7 @@ class Stages:
         given = self.planned.recipe.data.importance
         if given is not None:
             return read_imatrix(self.planned.path.parent / given.path)
-        key = {**self.float_key(), "calibration": self.calibration_key()}
+        key = {**self.float_key(), "calibration": self.calibration.key()}
         place = self.store.stage(
             "importance", key, self._make_importance, describe=self.planned.plan.source
         )
@@ -311,7 +255,7 @@ class Stages:
         key = {
             **self.float_key(),
             "number_formats": chosen,
-            "calibration": self.calibration_key() if needs_data else None,
+            "calibration": self.calibration.key() if needs_data else None,
             **({"settled by": settle.__name__} if settle else {}),
             **self.extensions,
         }
@@ -334,7 +278,7 @@ class Stages:
             **self.float_key(),
             "start": digest(start),
             "trained": sorted(names),
-            "calibration": self.calibration_key(),
+            "calibration": self.calibration.key(),
             "tools": {**self.tools, **versions()},
         }
 
@@ -355,48 +299,8 @@ class Stages:
         return load_codes(self.store.stage("learned", key, make, describe=describe) / _CODES_FILE)
 
     def feeds(self, graph: Path) -> list[Feed]:
-        """The calibration data as inputs of the float graph; none without any data."""
-        reference = self.planned.recipe.data.calibration
-        if reference is None:
-            return []
-        path = self.planned.path.parent / reference.path
-        if self.planned.model.decoder is not None:
-            from edgeq.models.graphs.decoder_onnx import decoder_feeds
-
-            return decoder_feeds(self.planned.model.decoder, self.windows())
-        from edgeq.formats.onnx.write import value_info
-        from edgeq.models.graphs.opened import load_graph
-
-        inputs = [value_info(value) for value in load_graph(graph).graph.inputs]
-        if self.planned.model.text is not None:
-            from edgeq.formats.samples import fit
-            from edgeq.formats.text import TextEncoder
-
-            files = self.planned.model.text
-            encoder = TextEncoder(files.tokenizer_json(), files.max_tokens)
-            names = [value.name for value in inputs]
-            feeds = (encoder.feeds(text, names) for text in self._texts(reference))
-            return [
-                {value.name: fit(feed[value.name], value) for value in inputs} for feed in feeds
-            ]
-        state = self.planned.recipe.model.carried
-        if state:
-            return stepped_feeds(path, reference, inputs, state, graph)
-        return array_feeds(*self.arrays(reference), inputs)
-
-    def windows(self) -> list[list[int]]:
-        """The calibration text of a language model as token ids, in windows of one length."""
-        from edgeq.recipe.windows import split
-
-        reference, decoder = self.planned.recipe.data.calibration, self.planned.model.decoder
-        assert reference is not None and decoder is not None
-        path, read = self.planned.path.parent / reference.path, text_reader(self.planned.model)
-        # What a model wants in front of a text is what its tokenizer puts in front of nothing.
-        around = read("", True)
-        size = min(_CALIBRATION_WINDOW, decoder.context)
-        first = around[0] if around else None
-        ids = read(data_sets.read_corpus(path), False)
-        return split(ids, size, first, str(path), reference.samples)
+        """See `Calibration.feeds`; also what a file format of another package calls."""
+        return self.calibration.feeds(graph)
 
     def _make_float(self, destination: Path) -> None:
         model = self.planned.model
@@ -427,7 +331,9 @@ class Stages:
 
             assert self.model.gguf is not None and reference is not None
             name = Path(reference.path).name
-            made = importance_of_file(self.model.gguf, self.windows(), name, self.progress)
+            made = importance_of_file(
+                self.model.gguf, self.calibration.windows(), name, self.progress
+            )
             write_imatrix(destination / _IMATRIX_FILE, made)
             return
         graph = self.float_graph()
@@ -454,7 +360,7 @@ class Stages:
             from edgeq.pipeline.build.unread import Known, codes_of_file
 
             assert self.model.gguf is not None
-            windows = self.windows() if needs_data and self.calibration_key() else None
+            windows = self.calibration.windows() if needs_data and self.calibration.key() else None
             known = Known(
                 self.model.gguf,
                 windows,

@@ -56,7 +56,7 @@ def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluat
     if reference is None:
         return None
     if task_of(planned.recipe.model.task).takes_files:
-        path = Stages(planned, store, progress).prepared(reference)
+        path = Stages(planned, store, progress).calibration.prepared(reference)
         return Evaluation(path, only_timed=only_timed)
     questions: tuple[Question, ...] = ()
     if data.questions is not None:

@@ -73,7 +73,7 @@ def _recover(
         **stages.float_key(),
         "values": _digest(values()),
         "recover": spec.model_dump(mode="json"),
-        "calibration": stages.calibration_key(),
+        "calibration": stages.calibration.key(),
         "tools": {**stages.tools, **versions()},
     }
 
