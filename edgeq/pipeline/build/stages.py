@@ -26,7 +26,7 @@ from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS
-from edgeq.quantize.statistics import Observed
+from edgeq.quantize.statistics import Feed, Observed
 
 if TYPE_CHECKING:
     from edgeq.core.steps import Steps
