@@ -17,7 +17,7 @@ from edgeq.formats.text import TextEncoder
 from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
 from edgeq.measure.choices import continuations
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets, data_sets
 from edgeq.recipe.budgets import Workload
 from edgeq.recipe.file_sets import (
     ANNOTATIONS_FILE,
@@ -27,6 +27,7 @@ from edgeq.recipe.file_sets import (
 )
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.question_sets import Question
+from edgeq.recipe.samples import chosen_rows
 from edgeq.recipe.sequences import sequences
 from edgeq.recipe.tagged_sets import Span, read_tagged
 
@@ -125,11 +126,11 @@ def given_samples(
     path, samples = evaluation.arrays, evaluation.samples
     if artifact.text is None:
         ranks = {value.name: len(value.shape) for value in artifact.inputs}
-        held, state = data_sets.read_arrays(path, samples), artifact.settings.get(STATE_KEY)
+        held, state = array_sets.read_arrays(path, samples), artifact.settings.get(STATE_KEY)
         if state:
             (first, *_) = next(sequences(path, held, artifact.inputs, state))
         else:
-            first = next(data_sets.feeds(path, held, ranks))
+            first = next(array_sets.feeds(path, held, ranks))
         feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         if evaluation.only_timed:
@@ -178,7 +179,7 @@ def _of_images(
     if classes is None:
         return None, ()
     found = read_prepared(evaluation.path)
-    rows = data_sets.chosen_rows(evaluation.path, len(found.names), evaluation.samples)
+    rows = chosen_rows(evaluation.path, len(found.names), evaluation.samples)
     names = tuple(found.names[row] for row in rows)
     if found.labels is None:
         return None, names

@@ -24,7 +24,7 @@ from edgeq.measure import arrays, latency, memory
 from edgeq.measure.replies import MemoryReply, Reply, RunTimesReply, about
 from edgeq.measure.sequential import Limit
 from edgeq.places.process import Request
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets
 from edgeq.recipe.sequences import joined, sequences
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9}
@@ -93,7 +93,7 @@ def _outputs(model: Model, request: Request) -> Iterator[npt.NDArray[Any]]:
     record = _record(model)
     state = record.settings.get(STATE_KEY)
     if state and request.arrays is not None:
-        held = data_sets.read_arrays(request.arrays, request.samples)
+        held = array_sets.read_arrays(request.arrays, request.samples)
         if not set(state) <= set(held):
             names = [value.name for value in record.outputs]
             for steps in sequences(request.arrays, held, record.inputs, state):
@@ -113,8 +113,8 @@ def _evaluation_feeds(model: Model, request: Request) -> Iterator[Feed]:
             yield dict(model.tokenize(settings.after_prompt(text)))
         return
     ranks = {value.name: len(value.shape) for value in _record(model).inputs}
-    samples = data_sets.read_arrays(request.arrays, request.samples)
-    yield from data_sets.feeds(request.arrays, samples, ranks)
+    samples = array_sets.read_arrays(request.arrays, request.samples)
+    yield from array_sets.feeds(request.arrays, samples, ranks)
 
 
 def fixed_feed(model: Model, request: Request) -> tuple[Feed, str]:

@@ -23,6 +23,7 @@ from edgeq.models.detector import FREE, read_detection
 from edgeq.models.image_processor import PROCESSOR_FILE, read_image_settings
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.labels import read_classes
+from edgeq.models.locate import Located
 from edgeq.models.stated_task import task_of_config
 from edgeq.models.tokenizer_settings import TOKENIZER
 from edgeq.pipeline.first_detector import detection_of, listed_labels, stated_image, stated_labels
@@ -156,6 +157,13 @@ def interface_of(path: Path, task: Task) -> Interface:
     classes = _classes(path, outputs)
     labels = _stated_labels(path) or listed_labels(model.metadata_props, classes)
     return Interface(classes, labels, *_stated_image(path, plain))
+
+
+def interface_of_model(located: Located, task: Task) -> Interface | None:
+    """What a recipe declares of a model's interface. Raises InvalidInput as `interface_of` does."""
+    if located.is_file and (task.takes_files or task.reads_texts):
+        return interface_of(located.path, task)
+    return interface_of_directory(located.path, task)
 
 
 def interface_of_directory(path: Path, task: Task) -> Interface | None:

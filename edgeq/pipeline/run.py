@@ -20,7 +20,7 @@ from edgeq.core.tasks import task_of
 from edgeq.formats.base import Classified, Detected, Entity, Model, Ranked
 from edgeq.formats.chat import chat_tokens
 from edgeq.formats.language import LanguageModel
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets
 
 
 @dataclass(frozen=True)
@@ -346,12 +346,12 @@ def run_arrays(path: Path, inputs: Path, out: Path | None) -> dict[str, npt.NDAr
     if out is not None:
         writable(out, "--out")
     model = edgeq.load(path)
-    arrays = data_sets.read_arrays(inputs)
+    arrays = array_sets.read_arrays(inputs)
     if model.artifact is None:
         what = f"is {model.kind} without a record of its inputs"
         raise InvalidInput(Problem(str(path), what, f"use {model.verbs}"))
     ranks = {value.name: len(value.shape) for value in model.artifact.inputs}
-    answers = [model.run(feed) for feed in data_sets.feeds(inputs, arrays, ranks)]
+    answers = [model.run(feed) for feed in array_sets.feeds(inputs, arrays, ranks)]
     try:
         outputs = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
     except ValueError:

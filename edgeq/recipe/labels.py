@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.recipe.data_sets import read_lines
+from edgeq.recipe.text_files import read_lines
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

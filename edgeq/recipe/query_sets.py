@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.recipe.data_sets import PAIR_SUFFIXES, chosen_rows, read_table
+from edgeq.recipe.data_sets import PAIR_SUFFIXES
+from edgeq.recipe.samples import chosen_rows
+from edgeq.recipe.text_files import read_table
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from typing import Any
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.recipe.data_sets import JSON_SUFFIX, chosen_rows, read_json_lines
+from edgeq.recipe.data_sets import JSON_SUFFIX
+from edgeq.recipe.samples import chosen_rows
+from edgeq.recipe.text_files import read_json_lines
 
 _EXAMPLE = '{"question": "The sky is", "choices": ["blue", "of tin"], "answer": 0}'
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.recipe.data_sets import JSON_SUFFIX, chosen_rows, read_json_lines, read_texts
+from edgeq.recipe.data_sets import JSON_SUFFIX, read_texts
+from edgeq.recipe.samples import chosen_rows
+from edgeq.recipe.text_files import read_json_lines
 
 Span = tuple[int, int, str]
 """Start, end and label of a part of a text."""

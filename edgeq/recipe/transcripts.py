@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.recipe.data_sets import read_table
 from edgeq.recipe.file_sets import TRANSCRIPTS_FILE, DataFile
+from edgeq.recipe.text_files import read_table
 
 
 def has_transcripts(folder: Path) -> bool:

@@ -68,7 +68,23 @@ def _print_predictions(found: Frontier, console: Console) -> None:
 
 def frontier_picture(found: Frontier) -> dict[str, Any]:
     """Return a Vega-Lite chart of loss over size, both logarithmic, with 95 % intervals."""
-    values = [
+    x = {"field": "MiB", "type": "quantitative", "scale": {"type": "log", "nice": False}}
+    x["axis"] = {"title": "size, MiB", "format": "~g"}
+    colour = {"field": "made by", "type": "nominal", "title": "made by"}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "title": f"{found.model} on {found.device}",
+        "width": 640,
+        "height": 420,
+        "data": {"values": _values(found)},
+        "encoding": {"x": x, "color": colour},
+        "layer": _layers(_MEASURES[found.measure]),
+    }
+
+
+def _values(found: Frontier) -> list[dict[str, Any]]:
+    """The points with a loss, which a logarithm needs."""
+    return [
         {
             "name": point.name,
             "made by": point.made_by,
@@ -82,47 +98,37 @@ def frontier_picture(found: Frontier) -> dict[str, Any]:
         for point in found.points
         if point.loss > 0
     ]
-    x = {"field": "MiB", "type": "quantitative", "scale": {"type": "log", "nice": False}}
-    x["axis"] = {"title": "size, MiB", "format": "~g"}
-    colour = {"field": "made by", "type": "nominal", "title": "made by"}
+
+
+def _layers(title: str) -> list[dict[str, Any]]:
+    """Intervals, a line through the allocations, points and their names."""
     loss: dict[str, Any] = {
         "field": "loss",
         "type": "quantitative",
         "scale": {"type": "log"},
-        "title": _MEASURES[found.measure],
+        "title": title,
     }
     tip = [{"field": name} for name in ("name", "MiB", "loss", "ms", "made by")]
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "title": f"{found.model} on {found.device}",
-        "width": 640,
-        "height": 420,
-        "data": {"values": values},
-        "encoding": {"x": x, "color": colour},
-        "layer": [
-            {
-                "mark": {"type": "rule"},
-                "encoding": {
-                    "y": {**loss, "field": "low", "scale": {"type": "log"}},
-                    "y2": {"field": "high"},
-                },
+    return [
+        {
+            "mark": {"type": "rule"},
+            "encoding": {"y": {**loss, "field": "low"}, "y2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "line", "opacity": 0.5},
+            "transform": [{"filter": "datum['made by'] == 'allocation'"}],
+            "encoding": {"y": loss, "detail": {"field": "format"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 60},
+            "encoding": {
+                "y": loss,
+                "shape": {"field": "format", "type": "nominal"},
+                "tooltip": tip,
             },
-            {
-                "mark": {"type": "line", "opacity": 0.5},
-                "transform": [{"filter": "datum['made by'] == 'allocation'"}],
-                "encoding": {"y": loss, "detail": {"field": "format"}},
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 60},
-                "encoding": {
-                    "y": loss,
-                    "shape": {"field": "format", "type": "nominal"},
-                    "tooltip": tip,
-                },
-            },
-            {
-                "mark": {"type": "text", "align": "left", "dx": 7, "dy": -5, "fontSize": 9},
-                "encoding": {"y": loss, "text": {"field": "name"}},
-            },
-        ],
-    }
+        },
+        {
+            "mark": {"type": "text", "align": "left", "dx": 7, "dy": -5, "fontSize": 9},
+            "encoding": {"y": loss, "text": {"field": "name"}},
+        },
+    ]

@@ -42,7 +42,7 @@ from edgeq.report.explain.piece import Piece
 from edgeq.report.page.record import Report, read_report
 from tests.support import report_samples
 from tests.support.gguf_artifacts import WREN, write_file
-from tests.support.terminal import in_terminal
+from tests.support.terminal import edgeq_in_terminal
 
 DATA = WREN.parent / "data"
 RECIPE = """
@@ -307,10 +307,8 @@ def test_colour_is_for_a_terminal_that_wants_it(
 ) -> None:
     """A sound file is told in green; bold and dim are no colours."""
     both_files(shop)
-    code = "from edgeq.cli.main import main; main()"
     size = {"COLUMNS": "80", "TERM": "xterm-256color"}
-    read = in_terminal(code, COMMANDS["audit"], cwd=shop.folder, **{**size, **more})
-    text = read.decode()
+    text = edgeq_in_terminal(*COMMANDS["audit"], cwd=shop.folder, **size, **more)
     assert "Sound: every tensor" in text
     assert bool(re.search(r"\x1b\[[\d;]*3\dm", text)) == colour
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from edgeq.core.visible import visible, visible_json
 from edgeq.report.console import Text, make_console
 from edgeq.report.tables import print_table
+from tests.support.terminal import edgeq_in_terminal
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eevil\u2066\r\x08\x7f\udcff"
@@ -99,15 +100,8 @@ def test_errors_of_a_hostile_recipe_are_shown_escaped(tmp_path: Path, encoding: 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_a_terminal_gets_our_colours_and_nobody_else_s(tmp_path: Path) -> None:
-    import pty
-
-    ours, theirs = pty.openpty()
     name = "no\x1b[31msuch\x1b]0;x\x07.yaml"
-    command = [sys.executable, "-m", "edgeq", "plan", name]
-    subprocess.run(command, stdout=theirs, stderr=theirs, cwd=ROOT, check=False)
-    os.close(theirs)
-    shown = os.read(ours, 10_000).decode()
-    os.close(ours)
+    shown = edgeq_in_terminal("plan", name, cwd=ROOT)
     assert "\x1b[1;31merror: " in shown
     assert r"no\x1b[31msuch\x1b]0;x\x07.yaml" in shown
 

@@ -33,7 +33,7 @@ from edgeq.places.link import Channel, Lost
 from edgeq.places.place import Unreachable
 from edgeq.places.process import PassFailed
 from edgeq.places.remote import RemotePlace
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets, data_sets
 from edgeq.recipe.load import load_recipe
 from tests.support import onnx_models, samples, tiny_bert
 from tests.support.bundles import unchecked_bundle
@@ -114,8 +114,8 @@ class Believed(Exception):
 
 
 def _arrays(path: Path) -> None:
-    found = data_sets.read_arrays(path, 2)
-    list(data_sets.feeds(path, found, {"a": 2, "b": 3}))
+    found = array_sets.read_arrays(path, 2)
+    list(array_sets.feeds(path, found, {"a": 2, "b": 3}))
 
 
 def _arrays_content(folder: Path) -> bytes:

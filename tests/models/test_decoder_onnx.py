@@ -21,7 +21,7 @@ import transformers
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.onnx.write import write_codes
-from edgeq.models.architectures import Decoder, decoder_of
+from edgeq.models.architectures import Decoder
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.graphs.statistics import input_powers
@@ -29,7 +29,13 @@ from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import Session, open_session
 from edgeq.quantize.number_formats import QuantizedTensor
 from tests.support import tiny_decoders
-from tests.support.decoder_artifacts import decide_on, float_graph, nearest_codes
+from tests.support.decoder_artifacts import (
+    decide_on,
+    decoder_in,
+    float_graph,
+    logits_of,
+    nearest_codes,
+)
 
 LONG = 300  # tokens: more than a window and the room behind it hold together
 TABLE = "model.embed_tokens.weight"
@@ -71,30 +77,15 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
                 path, attn_implementation="eager"
             )
             graph = float_graph(path, folder / "float")
-            made[family] = Tiny(path, graph, decoder(path), network.eval())
+            made[family] = Tiny(path, graph, decoder_in(path), network.eval())
         return made[family]
 
     return get
 
 
-def decoder(path: Path) -> Decoder:
-    return decoder_of(json.loads((path / "config.json").read_text()), str(path))
-
-
 def run_in_pieces(tiny: Tiny, model: Path, ids: np.ndarray, cuts: list[int]) -> np.ndarray:
     """Logits of every token, those up to each cut in one run, through a cache that grows."""
-    session = open_session(model, threads=1)
-    names = [value.name for value in session.get_outputs()]
-    feed = dict(decoder_feeds(tiny.decoder, [ids.tolist()])[0])
-    logits, past = [], 0
-    for cut in cuts:
-        feed["input_ids"] = ids[None, past:cut]
-        feed["past_length"] = np.array([past])
-        outputs = dict(zip(names, session.run(None, feed), strict=True))
-        logits.append(outputs.pop("logits")[0])
-        feed.update({n.replace("present", "past_key_values"): v for n, v in outputs.items()})
-        past = cut
-    return np.concatenate(logits)
+    return logits_of(model, tiny.decoder, ids, cuts)
 
 
 @pytest.mark.parametrize("family", tiny_decoders.FAMILIES)
@@ -125,7 +116,7 @@ def test_short_texts_of_a_longrope_model_turn_by_their_own_angles(make: Make) ->
 def test_convolutions_may_have_biases(tmp_path: Path) -> None:
     path = tiny_decoders.make(tmp_path / "model", "lfm2", conv_bias=True, conv_L_cache=4)
     network = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
-    tiny = Tiny(path, float_graph(path, tmp_path / "float"), decoder(path), network)
+    tiny = Tiny(path, float_graph(path, tmp_path / "float"), decoder_in(path), network)
     ids = tiny.ids(30)
     found = run_in_pieces(tiny, tiny.graph / MODEL_FILE, ids, [1, 2, 3, 20, 30])
     assert np.abs(found - tiny.expected(ids)).max() < WRONG

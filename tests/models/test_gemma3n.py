@@ -30,7 +30,7 @@ from edgeq.models.onnx_session import open_session
 from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights
 from tests.support import tiny_decoders
-from tests.support.decoder_artifacts import float_graph
+from tests.support.decoder_artifacts import float_graph, logits_of
 from tests.support.gguf_artifacts import write_file
 
 FAMILY = "gemma3n_text"
@@ -90,8 +90,7 @@ def test_a_model_of_images_and_sounds_is_its_language_part(tmp_path: Path) -> No
     assert found.tensors == wanted.tensors
     decoder = decoder_of(found.config, "x")
     ids = np.random.default_rng(0).integers(3, 650, 30)
-    session = open_session(float_graph(whole, tmp_path / "float") / MODEL_FILE, threads=1)
-    logits = session.run(["logits"], dict(decoder_feeds(decoder, [ids.tolist()])[0]))[0][0]
+    logits = logits_of(float_graph(whole, tmp_path / "float") / MODEL_FILE, decoder, ids)
     networks = [open_network(each, TEXT_GENERATION) for each in (found, wanted)]
     first, second = (answers(network, ids) for network in networks)
     assert np.array_equal(first, second)
@@ -108,9 +107,8 @@ def test_tokens_of_images_have_the_first_row_of_the_second_table(tmp_path: Path)
     for start, stop in ((0, 5), (590, 610), (650, 700)):
         assert np.array_equal(weights.rows(TABLE, start, stop), whole[start:stop])
     ids = np.random.default_rng(0).integers(3, 600, 30)
-    session = open_session(float_graph(path, tmp_path / "float") / MODEL_FILE, threads=1)
     decoder = decoder_of(directory.config, "x")
-    logits = session.run(["logits"], dict(decoder_feeds(decoder, [ids.tolist()])[0]))[0][0]
+    logits = logits_of(float_graph(path, tmp_path / "float") / MODEL_FILE, decoder, ids)
     assert np.abs(logits - answers(open_network(directory, TEXT_GENERATION), ids)).max() < 1e-4
 
 
@@ -156,8 +154,7 @@ def test_other_settings_are_computed_too(tmp_path: Path, changes: dict[str, Any]
     directory = read_directory(path, "x")
     decoder = decoder_of(directory.config, "x")
     ids = np.random.default_rng(0).integers(3, 600, 40)
-    session = open_session(float_graph(path, tmp_path / "float") / MODEL_FILE, threads=1)
-    logits = session.run(["logits"], dict(decoder_feeds(decoder, [ids.tolist()])[0]))[0][0]
+    logits = logits_of(float_graph(path, tmp_path / "float") / MODEL_FILE, decoder, ids)
     network = open_network(directory, TEXT_GENERATION)
     assert np.abs(logits - answers(network, ids)).max() < 1e-4
     with pytest.raises(InvalidInput, match=r"llama\.cpp cannot run"):

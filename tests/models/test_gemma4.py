@@ -25,14 +25,12 @@ from edgeq.estimate.sizes import sizes_of_config
 from edgeq.formats.gguf.hyperparameters import decoder_hyperparameters
 from edgeq.formats.gguf.names import gguf_name, hugging_face_name
 from edgeq.models.architectures import FAMILIES, decoder_of
-from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
-from edgeq.models.onnx_session import open_session
 from edgeq.models.original.network import open_network, unknown_architecture
 from edgeq.models.second_reading import require_second_reading
 from tests.support import gemma4
 from tests.support.commands import run_edgeq
-from tests.support.decoder_artifacts import float_graph
+from tests.support.decoder_artifacts import decoder_in, float_graph, logits_of
 from tests.support.gguf_artifacts import write_file
 
 FAMILY, TOKENS = "gemma4_text", 100
@@ -45,18 +43,7 @@ def text() -> np.ndarray:
 
 def in_pieces(path: Path, folder: Path, cuts: list[int]) -> np.ndarray:
     """Logits by the float graph, of the tokens up to each cut in one run."""
-    decoder = decoder_of(json.loads((path / "config.json").read_text()), str(path))
-    session = open_session(float_graph(path, folder) / MODEL_FILE, threads=1)
-    names, ids = [value.name for value in session.get_outputs()], text()
-    feed = dict(decoder_feeds(decoder, [ids.tolist()])[0])
-    past, logits = 0, []
-    for cut in cuts:
-        feed |= {"input_ids": ids[None, past:cut], "past_length": np.array([past])}
-        outputs = dict(zip(names, session.run(None, feed), strict=True))
-        logits.append(outputs.pop("logits")[0])
-        feed |= {n.replace("present", "past_key_values"): v for n, v in outputs.items()}
-        past = cut
-    return np.concatenate(logits)
+    return logits_of(float_graph(path, folder) / MODEL_FILE, decoder_in(path), text(), cuts)
 
 
 @CASES

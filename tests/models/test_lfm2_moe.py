@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ from edgeq.core.errors import InvalidInput
 from edgeq.estimate.sizes import sizes_of_config
 from edgeq.formats.gguf.hyperparameters import decoder_hyperparameters
 from edgeq.models.architectures import decoder_of
-from edgeq.models.graphs.decoder_onnx import decoder_feeds
-from edgeq.models.onnx_session import open_session
 from tests.support import lfm2_moe
-from tests.support.decoder_artifacts import float_graph
+from tests.support.decoder_artifacts import decoder_in, float_graph, logits_of
 from tests.support.gguf_artifacts import write_file
 
 WRONG = 1e-4
@@ -39,9 +36,8 @@ def expected(network: Any, ids: np.ndarray) -> np.ndarray:
 def test_the_graph_answers_as_the_original(tmp_path: Path, settings: dict[str, Any]) -> None:
     path, network = lfm2_moe.make(tmp_path / "model", **settings)
     ids = np.random.default_rng(0).integers(3, 650, 60)
-    decoder = decoder_of(json.loads((path / "config.json").read_text()), str(path))
-    session = open_session(float_graph(path, tmp_path / "float") / MODEL_FILE, threads=1)
-    found = session.run(["logits"], dict(decoder_feeds(decoder, [ids.tolist()])[0]))[0][0]
+    decoder = decoder_in(path)
+    found = logits_of(float_graph(path, tmp_path / "float") / MODEL_FILE, decoder, ids)
     wanted = expected(network, ids)
     assert np.abs(found - wanted).max() < WRONG < np.abs(wanted).max()
 

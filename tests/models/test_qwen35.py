@@ -31,11 +31,16 @@ from edgeq.models.architectures import decoder_of
 from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
-from edgeq.models.onnx_session import open_session
 from edgeq.models.original.network import open_network
 from edgeq.quantize.ggml.types import TYPES
 from tests.support import qwen35
-from tests.support.decoder_artifacts import decide_on, float_graph, nearest_codes
+from tests.support.decoder_artifacts import (
+    decide_on,
+    decoder_in,
+    float_graph,
+    logits_of,
+    nearest_codes,
+)
 from tests.support.gguf_artifacts import write_file
 
 WRONG = 2e-4  # of logits up to 6; transformers' two ways to compute the rule differ by half of it
@@ -59,22 +64,15 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("cuts", [[150], [1, 2, 3, 90, 150]], ids=["whole", "pieces"])
 def test_the_graph_answers_as_the_original(made: Made, tmp_path: Path, cuts: list[int]) -> None:
     path, ids, expected = made
-    decoder = decoder_of(json.loads((path / "config.json").read_text()), str(path))
-    session = open_session(float_graph(path, tmp_path / "float") / MODEL_FILE, threads=1)
-    names = [value.name for value in session.get_outputs()]
-    feed = dict(decoder_feeds(decoder, [ids.tolist()])[0])
+    graph, decoder = float_graph(path, tmp_path / "float") / MODEL_FILE, decoder_in(path)
     random = np.random.default_rng(0)
-    for name, value in feed.items():
-        if name.endswith((".conv", ".state")):  # of another text
-            feed[name] = random.standard_normal(value.shape).astype(np.float32)
-    past, logits = 0, []
-    for cut in cuts:
-        feed |= {"input_ids": ids[None, past:cut], "past_length": np.array([past])}
-        outputs = dict(zip(names, session.run(None, feed), strict=True))
-        logits.append(outputs.pop("logits")[0])
-        feed |= {n.replace("present", "past_key_values"): v for n, v in outputs.items()}
-        past = cut
-    assert np.abs(np.concatenate(logits) - expected).max() < WRONG < np.abs(expected).max()
+    of_another_text = {
+        name: random.standard_normal(value.shape).astype(np.float32)
+        for name, value in decoder_feeds(decoder, [ids.tolist()])[0].items()
+        if name.endswith((".conv", ".state"))
+    }
+    logits = logits_of(graph, decoder, ids, cuts, of_another_text)
+    assert np.abs(logits - expected).max() < WRONG < np.abs(expected).max()
 
 
 def test_llama_cpp_answers_as_the_original(made: Made, tmp_path: Path) -> None:
@@ -100,13 +98,11 @@ def test_the_same_codes_answer_alike_in_both_formats(made: Made, tmp_path: Path)
 
     path, ids, expected = made
     graph, written = float_graph(path, tmp_path / "float"), tmp_path / "int8"
-    decoder = decoder_of(json.loads((path / "config.json").read_text()), str(path))
     codes = nearest_codes(graph, "int8-b32")
     assert any("linear_attn.out_proj" in name for name in codes)
     written.mkdir()
     write_codes(graph, written, decide_on("int8-b32"), codes)
-    feed = decoder_feeds(decoder, [ids.tolist()])[0]
-    onnx = open_session(written / MODEL_FILE, threads=1).run(["logits"], dict(feed))[0][0]
+    onnx = logits_of(written / MODEL_FILE, decoder_in(path), ids)
     directory = read_directory(path, "x")
     kept = {name: GgufDecision(TYPES["F32"], "F32", "none", "", 0) for name in directory.tensors}
     rounded = dict.fromkeys(codes, GgufDecision(TYPES["Q8_0"], "int8-b32", "nearest", "", 0))

@@ -19,7 +19,8 @@ from edgeq.core.yamlfile import read_yaml
 from edgeq.measure.intervals import share_bounds
 from edgeq.models.locate import Located
 from edgeq.pipeline.check.expected import expected_everywhere
-from edgeq.pipeline.first_recipe import stated_by_files, write_first_recipe
+from edgeq.pipeline.first_recipe import write_first_recipe
+from edgeq.pipeline.first_task import stated_by_files
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_decoders
 

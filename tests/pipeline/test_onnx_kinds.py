@@ -20,7 +20,7 @@ from edgeq.pipeline.proof.onnx_prove import prove_onnx
 from edgeq.quantize.decide import decide
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import preset
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets
 from tests.support import onnx_kinds
 from tests.support.onnx_kinds import Feed
 
@@ -95,4 +95,4 @@ def test_a_case_is_right_or_refused(case: Path, variant: str, tmp_path: Path) ->
 
 def _feeds(path: Path, arrays: Path) -> list[Feed]:
     ranks = {value.name: len(value.shape) for value in open_original(path).inputs}
-    return list(data_sets.feeds(arrays, data_sets.read_arrays(arrays), ranks))
+    return list(array_sets.feeds(arrays, array_sets.read_arrays(arrays), ranks))

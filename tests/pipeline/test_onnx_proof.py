@@ -18,7 +18,7 @@ from edgeq.models.graphs.imported import import_onnx, read_onnx
 from edgeq.models.graphs.source import source_files
 from edgeq.pipeline.proof.onnx_original import made_up, open_original
 from edgeq.pipeline.proof.onnx_prove import prove_onnx
-from edgeq.recipe.data_sets import read_arrays
+from edgeq.recipe.array_sets import read_arrays
 from tests.support import onnx_kinds
 
 

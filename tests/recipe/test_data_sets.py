@@ -13,15 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
-from edgeq.recipe.data_sets import (
-    content_sha256,
-    feeds,
-    overlap,
-    read_arrays,
-    read_corpus,
-    read_pairs,
-    read_texts,
-)
+from edgeq.recipe.array_sets import feeds, read_arrays
+from edgeq.recipe.data_sets import content_sha256, overlap, read_corpus, read_pairs, read_texts
 from edgeq.recipe.labels import read_labels
 
 LINES = st.lists(st.text("abc é,\"'", min_size=1).filter(str.strip), min_size=1, max_size=20)

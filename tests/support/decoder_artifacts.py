@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from edgeq.core.artifact import (
     DATA_FILE,
@@ -17,10 +20,12 @@ from edgeq.core.artifact import (
     write_artifact,
 )
 from edgeq.formats.onnx.write import copy_float, write_codes
-from edgeq.models.graphs.decoder_onnx import export_decoder
+from edgeq.models.architectures import Decoder, decoder_of
+from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.graphs.weights import Decide
 from edgeq.models.huggingface import read_directory
+from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import QuantizedTensor
@@ -48,6 +53,36 @@ def float_graph(source: Path, folder: Path, **options: int) -> Path:
     folder.mkdir(parents=True)
     export_decoder(read_directory(source, str(source)), folder, **options)
     return folder
+
+
+def decoder_in(path: Path) -> Decoder:
+    """The architecture of the model in the directory `path`."""
+    return decoder_of(json.loads((path / "config.json").read_text()), str(path))
+
+
+def logits_of(
+    graph: Path,
+    decoder: Decoder,
+    ids: np.ndarray,
+    cuts: Sequence[int] = (),
+    left: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Logits of every token by the file `graph`, float32 (tokens, vocabulary).
+
+    The tokens up to each cut, or all, are of one run, through a cache that grows. left: of its
+    inputs before the first run, as another text may have left them.
+    """
+    session = open_session(graph, threads=1)
+    names = [value.name for value in session.get_outputs()]
+    feed = {**decoder_feeds(decoder, [ids.tolist()])[0], **(left or {})}
+    past, logits = 0, []
+    for cut in cuts or [len(ids)]:
+        feed |= {"input_ids": ids[None, past:cut], "past_length": np.array([past])}
+        outputs = dict(zip(names, session.run(None, feed), strict=True))
+        logits.append(outputs.pop("logits")[0])
+        feed |= {n.replace("present", "past_key_values"): v for n, v in outputs.items()}
+        past = cut
+    return np.concatenate(logits)
 
 
 def nearest_codes(graph: Path, number_format: str) -> dict[str, QuantizedTensor]:

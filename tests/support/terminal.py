@@ -10,6 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def edgeq_in_terminal(*arguments: str | Path, cwd: Path, **more: str) -> str:
+    """All that `edgeq` prints in a terminal, see `in_terminal`."""
+    code = "from edgeq.cli.main import main; main()"
+    return in_terminal(code, [*map(str, arguments)], cwd=cwd, **more).decode()
+
+
 def in_terminal(code: str, arguments: Sequence[str] = (), *, cwd: Path, **more: str) -> bytes:
     """All that Python's `code` prints in a terminal, standard output and error as they come.
 

@@ -61,6 +61,16 @@ class MetaValue:
     element: str | None = None
 
 
+def whole_number(value: int) -> MetaValue:
+    """A count, as uint32."""
+    return MetaValue("uint32", int(value))
+
+
+def real_number(value: float) -> MetaValue:
+    """A number with a fraction, as float32."""
+    return MetaValue("float32", float(value))
+
+
 class Strings(Sequence[str]):
     """The strings of an array in their encoded form, decoded one by one on access.
 

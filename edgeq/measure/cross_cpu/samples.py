@@ -15,7 +15,7 @@ from edgeq.core.known_settings import STATE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.formats.samples import fit, made_up
 from edgeq.measure.inputs import Evaluation
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets
 from edgeq.recipe.sequences import carried, sequences
 
 Feed = dict[str, npt.NDArray[Any]]
@@ -68,7 +68,7 @@ def graph_feeds(
 def _users(directory: Path, artifact: Artifact, evaluation: Evaluation) -> Iterator[Feed]:
     """Samples of the user's data; of a model with a state, steps with the state at each."""
     path, inputs = evaluation.arrays, artifact.inputs
-    held = data_sets.read_arrays(path, evaluation.samples)
+    held = array_sets.read_arrays(path, evaluation.samples)
     state = artifact.settings.get(STATE_KEY) or {}
     feeds: Iterator[Mapping[str, npt.NDArray[Any]]]
     if state and not set(state) <= set(held):
@@ -78,7 +78,7 @@ def _users(directory: Path, artifact: Artifact, evaluation: Evaluation) -> Itera
         steps = next(sequences(path, held, inputs, state))[:_STEPS]
         feeds = iter([feed for feed, _ in carried(steps, model.run, state)][-_SAMPLES:])
     else:
-        feeds = data_sets.feeds(path, held, {value.name: len(value.shape) for value in inputs})
+        feeds = array_sets.feeds(path, held, {value.name: len(value.shape) for value in inputs})
     for feed in feeds:
         yield {value.name: fit(feed[value.name], value) for value in inputs}
 

@@ -24,7 +24,7 @@ from edgeq.pipeline.audit.structure import judge_structure
 from edgeq.pipeline.audit.values import look
 from edgeq.pipeline.audit.verdict import judge_quality, sentence
 from edgeq.pipeline.compare.compare import Comparison
-from edgeq.recipe.data_sets import read_text
+from edgeq.recipe.text_files import read_text
 from edgeq.recipe.windows import DEFAULT_WINDOW
 
 _OWN_WINDOW, _OWN_WINDOWS = 128, 8

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeq.core.artifact import MODEL_FILE, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.quantize.statistics import Feed
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets
 from edgeq.recipe.schema import DataRef
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def array_feeds(path: Path, samples: int | None, inputs: Sequence[ValueInfo]) ->
     """
     from edgeq.formats.samples import fit
 
-    arrays = data_sets.read_arrays(path, samples)
-    feeds = data_sets.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})
+    arrays = array_sets.read_arrays(path, samples)
+    feeds = array_sets.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})
     try:
         return [{value.name: fit(feed[value.name], value) for value in inputs} for feed in feeds]
     except InvalidInput as error:
@@ -49,7 +49,7 @@ def stepped_feeds(
     def run(feed: Feed) -> dict[str, Any]:
         return dict(zip(names, session.run(None, fitted(feed)), strict=True))
 
-    arrays = data_sets.read_arrays(path, reference.samples)
+    arrays = array_sets.read_arrays(path, reference.samples)
     return [
         fitted(feed)
         for steps in sequences(path, arrays, inputs, state)

@@ -25,7 +25,7 @@ from edgeq.measure.divergence import (
 from edgeq.measure.same_tokens import same_tokens
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.stated_task import task_of_config
-from edgeq.recipe.data_sets import read_text
+from edgeq.recipe.text_files import read_text
 from edgeq.recipe.windows import DEFAULT_WINDOW
 
 

@@ -9,7 +9,7 @@ the model's own answers, not a layer's or a block's: an error that no answer sho
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch.func import functional_call
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.pipeline.distil.network import Network
-from edgeq.pipeline.distil.training import TOKENS_A_STEP, Distillation, Lessons
+from edgeq.pipeline.distil.training import TOKENS_A_STEP, Distillation, Lessons, Rated
 from edgeq.pipeline.learn.trainable import Trainable, trainable
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
@@ -92,34 +92,18 @@ def train(
     lessons = Lessons(network, samples, steps, progress, _WHAT)
     network.freeze((name, tensor.dequantize()) for name, tensor in start.items())
     weights = {name: Shared(trainable(start[name])) for name in names}
-    parameters = {}
-    for name, shared in weights.items():
-        for path, layer in network.places(name).items():
-            network.put(path, Layer(layer, shared))
-        parameters[f"{name}.codes"] = (shared.form.codes, _CODES_RATE)
-        for index, scales in enumerate(shared.form.scales):
-            parameters[f"{name}.{index}"] = (scales, _SCALES_RATE)
-
-    @contextlib.contextmanager
-    def one_step() -> Iterator[None]:
-        for shared in weights.values():
-            shared.begin()
-        yield
-        for shared in weights.values():
-            shared.end()
-
     rounds = _ROUNDS * lessons.tokens(lessons.teachers) // TOKENS_A_STEP
     count = int(np.clip(rounds, *_STEPS))
     training = Distillation(
         network,
         lessons,
-        parameters,
+        _placed(weights, network),
         count,
         seed,
         steps,
         progress,
         _WHAT,
-        one_step,
+        lambda: _one_step(weights.values()),
         betas=(0.9, 0.99),
         eps=1e-12,
     )
@@ -133,3 +117,24 @@ def train(
         name: weights[name].form.tensor(METHOD) if name in weights else tensor
         for name, tensor in start.items()
     }
+
+
+def _placed(weights: Mapping[str, Shared], network: Network) -> dict[str, Rated]:
+    """What to train of `weights`, by name, after each was put in all its places in the network."""
+    parameters = {}
+    for name, shared in weights.items():
+        for path, layer in network.places(name).items():
+            network.put(path, Layer(layer, shared))
+        parameters[f"{name}.codes"] = (shared.form.codes, _CODES_RATE)
+        for index, scales in enumerate(shared.form.scales):
+            parameters[f"{name}.{index}"] = (scales, _SCALES_RATE)
+    return parameters
+
+
+@contextlib.contextmanager
+def _one_step(weights: Collection[Shared]) -> Iterator[None]:
+    for shared in weights:
+        shared.begin()
+    yield
+    for shared in weights:
+        shared.end()

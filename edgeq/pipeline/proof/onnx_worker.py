@@ -31,7 +31,7 @@ from edgeq.pipeline.proof.onnx_request import (
     OnnxRequest,
 )
 from edgeq.pipeline.proof.tokens import require_same_tokens
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets
 from edgeq.recipe.sequences import carried, joined, require_state, sequences
 
 _COMPARED = 3  # samples of calibration data
@@ -102,7 +102,7 @@ def _answers(
         return
     names = [value.name for value in original.outputs]
     assert request.arrays is not None
-    held = data_sets.read_arrays(request.arrays, request.samples)
+    held = array_sets.read_arrays(request.arrays, request.samples)
     for steps in sequences(request.arrays, held, original.inputs, request.state):
         yield from joined(steps, original.named, request.state, names)
 
@@ -110,14 +110,14 @@ def _answers(
 def _feeds(original: OnnxOriginal, request: OnnxRequest) -> Iterator[Feed]:
     path = request.arrays
     assert path is not None
-    held = data_sets.read_arrays(path, request.samples)
+    held = array_sets.read_arrays(path, request.samples)
     ranks = {value.name: len(value.shape) for value in original.inputs}
     try:
         if request.state:
             for steps in sequences(path, held, original.inputs, request.state):
                 yield from (feed for feed, _ in carried(steps, original.named, request.state))
             return
-        for feed in data_sets.feeds(path, held, ranks):
+        for feed in array_sets.feeds(path, held, ranks):
             yield {value.name: fit(feed[value.name], value) for value in original.inputs}
     except InvalidInput as error:
         file = str(path)

@@ -22,7 +22,7 @@ from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
 from edgeq.models.stated_task import task_of_config
-from edgeq.pipeline.first_recipe import stated_by_files
+from edgeq.pipeline.first_task import stated_by_files
 
 _LARGEST_CONFIG = 16 << 20
 

@@ -25,7 +25,7 @@ from edgeq.estimate.quality import Loss, expected_loss
 from edgeq.estimate.use_cases import TOLERANCE, USES, Purpose
 from edgeq.estimate.variants import variants
 from edgeq.formats.registry import file_format
-from edgeq.pipeline.first_recipe import possible_plans
+from edgeq.pipeline.first_draft import possible_plans
 from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.recommend.described_model import Subject
 from edgeq.quantize.presets import PRESETS

@@ -28,7 +28,7 @@ from edgeq.formats.text import TextEncoder
 from edgeq.formats.timed_feed import Feed
 from edgeq.models.onnx_session import PRODUCT_MODEL
 from edgeq.places.process import Request
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9}
 MEMORY_RUNS = 32
@@ -139,8 +139,8 @@ def _evaluation(request: Request, package: Package) -> Iterator[Feed]:
             yield dict(encoder.feeds(text, _names(artifact)))
         return
     ranks = {value.name: len(value.shape) for value in artifact.inputs}
-    samples = data_sets.read_arrays(request.arrays, request.samples)
-    yield from data_sets.feeds(request.arrays, samples, ranks)
+    samples = array_sets.read_arrays(request.arrays, request.samples)
+    yield from array_sets.feeds(request.arrays, samples, ranks)
 
 
 def _encoder(package: Package) -> TextEncoder:

@@ -10,7 +10,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import Takes, Task, task_of
 from edgeq.core.validation_messages import Location, suggest_near
 from edgeq.core.yamlfile import Document
-from edgeq.recipe import data_sets
+from edgeq.recipe import array_sets, data_sets
 from edgeq.recipe.annotations import has_annotations, read_annotations
 from edgeq.recipe.file_sets import ANNOTATIONS_FILE, KNOWLEDGE, TRANSCRIPTS_FILE
 from edgeq.recipe.query_sets import read_queries
@@ -27,7 +27,7 @@ _SUFFIXES: dict[Takes, tuple[str, ...]] = {
     "pairs": data_sets.PAIR_SUFFIXES,
     "images": ("",),
     "audio": ("",),
-    "arrays": data_sets.ARRAY_SUFFIXES,
+    "arrays": array_sets.ARRAY_SUFFIXES,
 }
 _RELATIVE = "paths are relative to the recipe"
 
@@ -125,8 +125,8 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
     if task_of(task).takes_files:
         _read_files(path, samples, task_of(task))
         return False
-    if path.suffix in data_sets.ARRAY_SUFFIXES:
-        data_sets.read_arrays(path, samples)
+    if path.suffix in array_sets.ARRAY_SUFFIXES:
+        array_sets.read_arrays(path, samples)
         return False
     if path.suffix in data_sets.PAIR_SUFFIXES and data_sets.has_pairs(path):
         return data_sets.read_pairs(path, samples).scores is not None

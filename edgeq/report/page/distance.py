@@ -12,6 +12,7 @@ from edgeq.report.page.figures import (
     MUTED,
     Figure,
     Rows,
+    Spec,
     Table,
     Values,
     across,
@@ -55,32 +56,7 @@ def _tokens_figure(
                 "tooltip": {"field": "tip"},
             },
         },
-        {
-            "data": {"values": marks},
-            "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {
-                "x": {**x, "field": "at"},
-                "y": frame.y("top"),
-                "y2": {"field": "bottom"},
-                "color": {
-                    "field": "mark",
-                    "scale": {"domain": list(_MARKS), "range": [s[0] for s in _MARKS.values()]},
-                    "legend": {
-                        "title": None,
-                        "orient": "top",
-                        "columns": 3,
-                        "symbolType": "stroke",
-                        "symbolStrokeWidth": 2,
-                        "offset": 14 + 15 * len(limits),
-                    },
-                },
-                "strokeDash": {
-                    "field": "mark",
-                    "scale": {"domain": list(_MARKS), "range": [s[1] for s in _MARKS.values()]},
-                },
-                "tooltip": {"field": "tip"},
-            },
-        },
+        _marks_layer(marks, x, frame.y("top"), 14 + 15 * len(limits)),
         *limit_rules(limits, x),
     ]
     return Figure(
@@ -100,6 +76,36 @@ _MARKS: Mapping[str, tuple[str, list[int]]] = {
     "mean": (INK, [1, 0]),
     "99 % of tokens": ("var(--m2)", [1, 0]),
 }
+
+
+def _marks_layer(marks: Values, x: Spec, y: Spec, offset: int) -> Spec:
+    """Rules at the marks of each model. offset: pixels of their legend above the figure."""
+    domain = list(_MARKS)
+    colours, dashes = zip(*_MARKS.values(), strict=True)
+    legend = {
+        "title": None,
+        "orient": "top",
+        "columns": 3,
+        "symbolType": "stroke",
+        "symbolStrokeWidth": 2,
+        "offset": offset,
+    }
+    return {
+        "data": {"values": marks},
+        "mark": {"type": "rule", "strokeWidth": 2},
+        "encoding": {
+            "x": {**x, "field": "at"},
+            "y": y,
+            "y2": {"field": "bottom"},
+            "color": {
+                "field": "mark",
+                "scale": {"domain": domain, "range": list(colours)},
+                "legend": legend,
+            },
+            "strokeDash": {"field": "mark", "scale": {"domain": domain, "range": list(dashes)}},
+            "tooltip": {"field": "tip"},
+        },
+    }
 
 
 def _hills(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -40,6 +38,7 @@ from tests.support.bundles import unchecked_bundle
 from tests.support.commands import run_edgeq
 from tests.support.coreml_artifacts import coreml_decoder_artifact
 from tests.support.decoder_artifacts import WREN, decoder_artifact, float_graph, nearest_codes
+from tests.support.terminal import edgeq_in_terminal
 
 CONTEXT = 128
 RECIPE = """\
@@ -274,13 +273,7 @@ def test_nothing_heavy_is_imported_and_nothing_said(wren: Wren) -> None:
 
 def in_a_terminal(*arguments: str | Path) -> str:
     """What `edgeq run` shows a person: times are not written into a pipe."""
-    reader, terminal = pty.openpty()
-    command = [sys.executable, "-m", "edgeq", "run", *map(str, arguments)]
-    plain = {**os.environ, "TERM": "dumb"}
-    subprocess.run(command, stdout=terminal, stderr=terminal, env=plain, timeout=120, check=True)
-    os.close(terminal)
-    with os.fdopen(reader, "rb", buffering=0) as shown:
-        return " ".join(shown.read(1 << 16).decode().split())
+    return " ".join(edgeq_in_terminal("run", *arguments, cwd=Path.cwd(), TERM="dumb").split())
 
 
 def test_times_of_the_reference_are_called_so(wren: Wren, encoders: Pair) -> None:

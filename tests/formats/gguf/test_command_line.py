@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +16,7 @@ pytest.importorskip("gguf", reason="gguf is not installed")
 
 from tests.support.commands import Done, run_edgeq
 from tests.support.gguf_artifacts import WREN, load, write_file
+from tests.support.terminal import edgeq_in_terminal
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -55,24 +53,8 @@ def test_a_short_context_is_filled_and_a_typed_number_that_exceeds_it_refused(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal on Windows")
 def test_a_terminal_gets_the_speed_too(small: Path) -> None:
-    import pty
-
-    ours, theirs = pty.openpty()
-    arguments = ["run", str(small), "--prompt", "Once upon a time", "--max-tokens", "12"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "edgeq", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1"},
-    ):
-        os.close(theirs)
-        read = b""
-        with contextlib.suppress(OSError):  # the other end closes
-            while piece := os.read(ours, 1 << 16):
-                read += piece
-    os.close(ours)
-    shown = " ".join(read.decode().split())
+    arguments = ("run", small, "--prompt", "Once upon a time", "--max-tokens", "12")
+    shown = " ".join(edgeq_in_terminal(*arguments, cwd=REPOSITORY, NO_COLOR="1").split())
     assert " ".join("".join(load(small).generate("Once upon a time", 12)).split()) in shown
     assert re.search(r"\d+ prompt tokens at [\d.]+ tok/s, first token after [\d.]+ ms", shown)
     assert re.search(r"11 more at [\d.]+ tok/s \(measured here\)", shown)

@@ -49,9 +49,7 @@ def _conv(
     result = getattr(a, kind)(
         padded, weight, unsigned(steps), unsigned(gaps), np.array(int(groups), np.uint32)
     )
-    if spatial == 1:
-        result = a.shrink_dims(result, signed([2]))
-    return _with_bias(a, result, bias)
+    return _with_bias(a, a.shrink_dims(result, signed([2])) if spatial == 1 else result, bias)
 
 
 @lowers("conv_transpose")
@@ -83,9 +81,7 @@ def _conv_transpose(
         signed([FAR, FAR, *(-end if end else FAR for end in ends)]),
         signed([1] * rank(full)),
     )
-    if spatial == 1:
-        result = a.shrink_dims(result, signed([2]))
-    return _with_bias(a, result, bias)
+    return _with_bias(a, a.shrink_dims(result, signed([2])) if spatial == 1 else result, bias)
 
 
 @lowers("max_pool")
@@ -152,11 +148,7 @@ def _counts(
     if not any(map(any, pairs)):
         return np.array(np.prod(kernel), numpy_type(x))
     totals: Any = np.ones((), np.float64)
-    if any(size < 0 for size in sizes(x)[2:]):
-        raise ValueError("the size of its image depends on the input")
-    for size, width, step, pair, own in zip(
-        sizes(x)[2:], kernel, steps, pairs, counted, strict=True
-    ):
+    for size, width, step, pair, own in zip(_sides(x), kernel, steps, pairs, counted, strict=True):
         line = np.zeros(size + sum(pair))
         line[pair[0] - own[0] : pair[0] + size + own[1]] = 1
         starts = range(0, len(line) - width + 1, step)
@@ -193,10 +185,8 @@ def _pooled_pairs(
     pairs = _pairs(x, kernel, steps, pad_type, pad)
     if not ceil_mode:
         return pairs
-    if any(size < 0 for size in sizes(x)[2:]):
-        raise ValueError("the size of its image depends on the input")
     whole = []
-    for (begin, end), size, width, step in zip(pairs, sizes(x)[2:], kernel, steps, strict=True):
+    for (begin, end), size, width, step in zip(pairs, _sides(x), kernel, steps, strict=True):
         windows = -(-(size + begin + end - width) // step)
         if windows * step >= size + begin:  # it would begin in the padding
             windows -= 1
@@ -214,13 +204,19 @@ def _pairs(
         amounts = known(pad)
         return list(zip(amounts[::2], amounts[1::2], strict=True))
     pairs = []
-    for size, width, step in zip(sizes(x)[2:], kernel, steps, strict=True):
-        if size < 0:
-            raise ValueError("the size of its image depends on the input")
+    for size, width, step in zip(_sides(x), kernel, steps, strict=True):
         total = max((-(-size // step) - 1) * step + width - size, 0)
         less, more = total // 2, total - total // 2
         pairs.append((less, more) if pad_type == "same" else (more, less))
     return pairs
+
+
+def _sides(x: Value) -> list[int]:
+    """The sizes of an image. Raises ValueError if one depends on the input."""
+    sides = list(sizes(x)[2:])
+    if min(sides) < 0:
+        raise ValueError("the size of its image depends on the input")
+    return sides
 
 
 def _padded(a: Any, x: Value, pairs: Sequence[tuple[int, int]], fill: float) -> Value:

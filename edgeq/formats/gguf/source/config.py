@@ -10,7 +10,8 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import Header
-from edgeq.formats.gguf.hyperparameters import SCALED_BY_HIDDEN, divisors
+from edgeq.formats.gguf.obstacles import SCALED_BY_HIDDEN
+from edgeq.formats.gguf.rope_keys import divisors
 from edgeq.models.rope import Rope
 from edgeq.models.settings import Settings
 

@@ -15,6 +15,8 @@ from edgeq.formats.coreml.executor.operators.registry import operator
 from edgeq.formats.coreml.executor.types import Array
 
 Pads = list[tuple[int, int]]
+Pooling = tuple[list[int], list[int], Pads]
+"""Lengths of a window, steps between windows, and padding, by axis of places."""
 
 
 @operator("conv")
@@ -41,7 +43,7 @@ def conv(
     columns = columns.reshape(n, parts, math.prod(places), -1)
     matrix = weight.reshape(parts, len(weight) // parts, -1).swapaxes(1, 2)
     result = np.matmul(columns, matrix).swapaxes(2, 3).reshape(n, len(weight), *places)
-    return np.asarray(result if bias is None else result + bias.reshape(-1, *[1] * len(kernel)))
+    return _with_bias(result, bias)
 
 
 @operator("conv_transpose")
@@ -84,7 +86,7 @@ def conv_transpose(
         slice(max(0, a), n - max(0, b)) for (a, b), n in zip(sides, full.shape[2:], strict=True)
     ]
     result = full[(slice(None), slice(None), *kept)]
-    return result if bias is None else result + bias.reshape(-1, *[1] * len(kernel))
+    return _with_bias(result, bias)
 
 
 @operator("max_pool")
@@ -97,10 +99,8 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Array:
     """The largest value of each window."""
-    kernel, steps, pads = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=-np.inf)
-    windows = _windows(padded, kernel, steps, [1] * len(kernel))
-    return np.asarray(windows.max(axis=_last(len(kernel))))
+    pooling = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    return np.asarray(_pooled(x, pooling, -np.inf).max(axis=_last(x.ndim - 2)))
 
 
 @operator("avg_pool")
@@ -117,17 +117,16 @@ def avg_pool(
 
     What `ceil_mode` adds at the end to make the last window whole never counts.
     """
-    kernel, steps, pads = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    pooling = kernel, steps, pads = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     _, _, plain = _pooling(x, kernel_sizes, strides, pad_type, pad, False)
-    ones = [1] * len(kernel)
-    total = _windows(np.pad(x, [(0, 0), (0, 0), *pads]), kernel, steps, ones)
+    total = _pooled(x, pooling)
     # A 1 wherever a value counts: the input, and its padding unless that is left out.
     counts = np.ones(x.shape[2:], np.float32)
     rest = pads
     if not exclude_padding_from_average:
         counts = np.pad(counts, plain, constant_values=1)
         rest = [(0, a - b) for (_, a), (_, b) in zip(pads, plain, strict=True)]
-    counted = _windows(np.pad(counts, rest)[None, None], kernel, steps, ones)
+    counted = _pooled(counts[None, None], (kernel, steps, rest))
     over = _last(len(kernel))
     return np.asarray(total.sum(axis=over) / counted.sum(axis=over))
 
@@ -142,9 +141,8 @@ def l2_pool(
     ceil_mode: bool = False,
 ) -> Array:
     """The root of the sum of squares of each window."""
-    kernel, steps, pads = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    windows = _windows(np.pad(x * x, [(0, 0), (0, 0), *pads]), kernel, steps, [1] * len(kernel))
-    return np.asarray(np.sqrt(windows.sum(axis=_last(len(kernel)))))
+    pooling = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    return np.asarray(np.sqrt(_pooled(x * x, pooling).sum(axis=_last(x.ndim - 2))))
 
 
 def _pooling(
@@ -154,7 +152,7 @@ def _pooling(
     pad_type: str,
     pad: Array | None,
     ceil_mode: bool,
-) -> tuple[list[int], list[int], Pads]:
+) -> Pooling:
     kernel = [int(k) for k in kernel_sizes]
     steps = _each(strides, len(kernel))
     pads = _pads(pad_type, pad, x.shape[2:], kernel, steps)
@@ -167,6 +165,17 @@ def _pooling(
             if rest and last < length + before:
                 pads[axis] = (before, after + steps[axis] - rest)
     return kernel, steps, pads
+
+
+def _pooled(x: Array, pooling: Pooling, fill: float = 0.0) -> Array:
+    """The windows of `x`, padded with `fill`."""
+    kernel, steps, pads = pooling
+    padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
+    return _windows(padded, kernel, steps, [1] * len(kernel))
+
+
+def _with_bias(x: Array, bias: Array | None) -> Array:
+    return np.asarray(x if bias is None else x + bias.reshape(-1, *[1] * (x.ndim - 2)))
 
 
 def _pads(
