@@ -20,7 +20,7 @@ import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +161,7 @@ def open_graph(graph: bytes, folder: Path, *, threads: int, optimized: bool = Fa
     return _create(graph, options)
 
 
-def array_value(array: npt.NDArray[np.float32]) -> onnxruntime.OrtValue:
+def array_value(array: npt.NDArray[Any]) -> onnxruntime.OrtValue:
     """`array` in onnxruntime's form for inputs and outputs in place: the same memory."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 

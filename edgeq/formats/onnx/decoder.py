@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeq.core.metadata_keys import SWITCH_KEY
 from edgeq.formats.base import Floats
@@ -79,12 +81,13 @@ class OnnxDecoder(WrittenDecoder):
         self._seen.clear()
 
     def _append(self, token_ids: Ids, every: bool) -> Floats:
-        before = sum(map(len, self._seen))
+        before = self._position
         length = before + len(token_ids)
-        if self._switch is not None and before <= self._switch < length:
-            # Earlier keys were rotated by the angles of short texts: recompute them.
-            self._run(np.concatenate([*self._seen, token_ids[:0]]), 0, length, every=False)
-        self._seen.append(token_ids)
+        if self._switch is not None:
+            if before <= self._switch < length:
+                # Earlier keys were rotated by the angles of short texts: recompute them.
+                self._run(np.concatenate([*self._seen, token_ids[:0]]), 0, length, every=False)
+            self._seen.append(token_ids)
         return self._run(token_ids, before, length, every)
 
     def _run(self, token_ids: Ids, past: int, length: int, every: bool) -> Floats:
@@ -102,17 +105,18 @@ class BoundSession:
 
     def __init__(self, session: onnx_session.Session, context: int) -> None:
         self._session = session
-        self._binding = session.io_binding()
         self._shapes = {value.name: tuple(value.shape) for value in session.get_inputs()}
-        self._takes_length = "text_length" in self._shapes
-        for cache in caches(self._shapes, context):
-            array = onnx_session.array_value(np.zeros(cache.shape, np.float32))
-            self._binding.bind_ortvalue_input(cache.past, array)
-            self._binding.bind_ortvalue_output(cache.present, array)
+        (self._vocabulary,) = (v.shape[-1] for v in session.get_outputs() if v.name == "logits")
+        self._caches = [
+            (cache, onnx_session.array_value(np.zeros(cache.shape, np.float32)))
+            for cache in caches(self._shapes, context)
+        ]
+        # Binding anew takes as long as a small model's step does.
+        self._step = self._bind(np.zeros(1, np.int64), np.zeros((1, self._vocabulary), np.float32))
 
     def nbytes(self, context: int) -> int:
         """See `Cache.nbytes`."""
-        return sum(cache.nbytes(context) for cache in caches(self._shapes, context))
+        return sum(cache.nbytes(context) for cache, _ in self._caches)
 
     def run(self, token_ids: Ids, past: int, length: int, into: Floats) -> None:
         """Run `token_ids` after `past` positions; logits of the last tokens go `into`.
@@ -120,14 +124,41 @@ class BoundSession:
         into: float32 (kept, vocabulary), one row per requested token. length: of the whole text,
         which determines its rotary angles.
         """
+        bound = self._step
+        if len(token_ids) > 1:
+            bound = self._bind(token_ids.astype(np.int64), into)
+        bound.ids[...] = token_ids
+        bound.past[0], bound.length[0] = past, length
+        self._session.run_with_iobinding(bound.binding)
+        if bound is self._step:
+            into[...] = bound.logits
+
+    def _bind(self, token_ids: npt.NDArray[np.int64], into: Floats) -> _Bound:
+        """Arrays for a run of as many tokens, in the memory that the session reads and writes."""
+        binding = self._session.io_binding()
+        past, length = np.zeros(1, np.int64), np.zeros(1, np.int64)
         feeds = {
-            "input_ids": token_ids.astype(np.int64)[None],
-            "past_length": np.array([past], np.int64),
+            "input_ids": token_ids[None],
+            "past_length": past,
             "logits_to_keep": np.array([len(into)], np.int64),
+            "text_length": length,
         }
-        if self._takes_length:
-            feeds["text_length"] = np.array([length], np.int64)
         for name, array in feeds.items():
-            self._binding.bind_cpu_input(name, array)
-        self._binding.bind_ortvalue_output("logits", onnx_session.array_value(into[None]))
-        self._session.run_with_iobinding(self._binding)
+            if name in self._shapes:
+                binding.bind_ortvalue_input(name, onnx_session.array_value(array))
+        binding.bind_ortvalue_output("logits", onnx_session.array_value(into[None]))
+        for cache, value in self._caches:
+            binding.bind_ortvalue_input(cache.past, value)
+            binding.bind_ortvalue_output(cache.present, value)
+        return _Bound(binding, token_ids, past, length, into)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A binding, and the arrays behind it."""
+
+    binding: Any
+    ids: npt.NDArray[np.int64]
+    past: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int64]
+    logits: Floats
