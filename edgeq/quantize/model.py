@@ -60,6 +60,13 @@ class Quantized:
     outlier_columns: Floats | None
     activations: str
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the codes stand for the weight itself: no factors for its inputs, no columns
+        that are kept apart."""
+        smoothed = self.input_codes is not None and self.input_codes.smoothing is not None
+        return self.outlier_columns is None and not smoothed
+
 
 def quantize_weights(
     weights: Sequence[SourceWeight], statistics: Mapping[str, InputStatistics]

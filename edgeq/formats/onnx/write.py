@@ -93,10 +93,15 @@ def write_quantized(
         halves = {w.name for w in chosen.weights if w.name in loud and fits_half(w.matrix())}
         chosen = _without(loud, halves, float_directory, decide, observed)
         statistics, found = chosen.quantize(feeds, progress)
-    trained = frozenset(name for name, each in chosen.decisions.items() if each.is_trained)
+    # Codes of weights that are multiplied by factors of their inputs, or lack columns, are not the
+    # model's own weights, and would be taught as such.
+    whole = {name: each.tensor for name, each in found.items() if each.is_whole}
+    trained = frozenset(name for name in whole if chosen.decisions[name].is_trained)
     if trained and train is not None:
-        codes = train({name: quantized.tensor for name, quantized in found.items()}, trained)
-        found = {name: replace(each, tensor=codes[name]) for name, each in found.items()}
+        codes = train(whole, trained)
+        found = {
+            name: replace(each, tensor=codes.get(name, each.tensor)) for name, each in found.items()
+        }
     return _write_graph(chosen, destination, found, statistics)
 
 

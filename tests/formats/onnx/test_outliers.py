@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.formats.onnx.write import write_quantized
 from edgeq.models.graphs.imported import import_onnx
+from edgeq.models.graphs.opened import load_graph
 from edgeq.models.onnx_session import open_session
-from edgeq.quantize.decide import decide
+from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import preset
 from tests.support.outlier_models import TOKENS, WIDTH, Transformer
@@ -54,6 +57,43 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def labels(model: Path) -> np.ndarray:
     session = open_session(model, threads=1)
     return np.array([session.run(None, feed)[0].argmax() for feed in EVALUATION])
+
+
+def test_what_is_trained_are_the_weights_of_the_model(source: Path, tmp_path: Path) -> None:
+    """Codes of smoothed weights, or without their outliers, are others."""
+    plain, folder = tmp_path / "float", tmp_path / "trained"
+    plain.mkdir()
+    folder.mkdir()
+    import_onnx(source, plain)
+    intent = Intent(preset("int8-dynamic", "onnx", "tensor"), "onnx", "tensor")
+    given: dict[str, QuantizedTensor] = {}
+
+    def learned(name: str, shape: tuple[int, ...]) -> Decision:
+        decision = decide(name, shape, intent)
+        choice = decision.choice
+        return (
+            decision
+            if choice is None
+            else replace(decision, choice=replace(choice, method="learned"))
+        )
+
+    def train(
+        codes: Mapping[str, QuantizedTensor], trained: frozenset[str]
+    ) -> Mapping[str, QuantizedTensor]:
+        assert trained <= set(codes)
+        given.update(codes)
+        return codes
+
+    written = write_quantized(plain, folder, learned, CALIBRATION, str, train)
+    assert 0 < len(given) < len(written.tensors), "some are smoothed here"
+    weights = load_graph(plain).graph.initializers
+    for name, tensor in given.items():
+        held = weights[name].const_value
+        assert held is not None
+        rows = tensor.dequantize()
+        held_rows = [own for own in (held.numpy(), held.numpy().T) if own.shape == rows.shape]
+        far = [np.linalg.norm(rows - own) / np.linalg.norm(own) for own in held_rows]
+        assert min(far) < 0.05, name
 
 
 def test_labels_stay_as_they_are(source: Path, tmp_path: Path) -> None:
