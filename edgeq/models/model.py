@@ -70,6 +70,11 @@ class DescribedModel:
         """How it takes text; None for a model of arrays."""
         return self.directory or self.tokenizer
 
+    @property
+    def unread(self) -> Path | None:
+        """The GGUF file, if only llama.cpp knows what the model computes: it has no float graph."""
+        return self.gguf if self.decoder is not None and self.decoder.unknown else None
+
     def is_table(self, name: str) -> bool:
         """Whether rows of this weight are looked up; by its name if no operator is known."""
         if self.decoder is not None and self.decoder.tied:

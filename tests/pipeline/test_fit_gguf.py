@@ -22,7 +22,6 @@ from edgeq.pipeline import quantize_gguf
 from edgeq.pipeline.allocate.whole_file import candidates
 from edgeq.pipeline.quantize_gguf import fit_gguf
 from edgeq.quantize.ggml.types import TYPES
-from tests.support.foreign_gguf import make_foreign, make_mixture
 
 TEXT = Path(__file__).parents[2] / "recipes" / "data" / "wren-calibration.txt"
 
@@ -31,16 +30,6 @@ TEXT = Path(__file__).parents[2] / "recipes" / "data" / "wren-calibration.txt"
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EDGEQ_STORE", str(tmp_path / "store"))
     return tmp_path / "store"
-
-
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_foreign(tmp_path_factory.mktemp("foreign"))
-
-
-@pytest.fixture(scope="module")
-def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_mixture(tmp_path_factory.mktemp("mixture"))
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from edgeq.pipeline.build.build import Built, build
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.quantize.ggml.types import TYPES
 from tests.support.commands import run_edgeq
-from tests.support.foreign_gguf import make_foreign, make_mixture
 
 TEXT = Path(__file__).parents[2] / "recipes" / "data" / "wren-calibration.txt"
 RECIPE = """
@@ -43,16 +42,6 @@ budgets: {quality: {kl: 5.0}}
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEQ_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("EDGEQ_STORE", str(tmp_path / "store"))
-
-
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_foreign(tmp_path_factory.mktemp("foreign"))
-
-
-@pytest.fixture(scope="module")
-def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_mixture(tmp_path_factory.mktemp("mixture"))
 
 
 def recipe(folder: Path, source: Path, quantize: str, format: str = "gguf") -> Path:

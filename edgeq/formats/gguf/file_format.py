@@ -117,11 +117,10 @@ class Gguf(GgufStorage, FileFormat):
     ) -> int:
         """See `FileFormat.file_bytes`."""
         assert model.directory is not None
-        if model.decoder is not None and model.decoder.unknown:
+        if model.unread is not None:
             from edgeq.formats.gguf.unread import unread_bytes
 
-            assert model.gguf is not None
-            return unread_bytes(model.gguf, gguf_decisions(model, intent))
+            return unread_bytes(model.unread, gguf_decisions(model, intent))
         if model.directory.tensors:
             from edgeq.formats.gguf.write import planned_bytes
 
@@ -147,7 +146,7 @@ class Gguf(GgufStorage, FileFormat):
     def notes(self, model: DescribedModel) -> tuple[str, ...]:
         """See `FileFormat.notes`; nothing is compared if llama.cpp is not installed."""
         assert model.directory is not None
-        if model.decoder is not None and model.decoder.unknown:
+        if model.unread is not None:
             return (_UNREAD,)
         try:
             from edgeq.formats.gguf.write import planned_notes
@@ -172,9 +171,8 @@ def gguf_decisions(model: DescribedModel, intent: Intent) -> dict[str, GgufDecis
     from edgeq.formats.gguf.names import gguf_names, mix_facts
     from edgeq.formats.gguf.unread import decide_unread
 
-    if model.decoder is not None and model.decoder.unknown:
-        assert model.gguf is not None
-        return decide_unread(model.gguf, intent)
+    if model.unread is not None:
+        return decide_unread(model.unread, intent)
     assert model.directory is not None
     names = gguf_names(model.directory.config, model.tensors)
     return decide_gguf(model.tensors, names, mix_facts(model.directory.config), intent)

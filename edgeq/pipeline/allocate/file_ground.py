@@ -28,7 +28,7 @@ _COSTLY, _JUDGED = 3, 8
 
 def ground_of(stages: Stages, format: Format, build: Build) -> Ground:
     """What is known of a model in a file format, and measures the rest."""
-    return (FileGround if stages.is_unread else Ground)(stages, format, build)
+    return (FileGround if stages.model.unread else Ground)(stages, format, build)
 
 
 class FileGround(Ground):
@@ -69,8 +69,8 @@ class FileGround(Ground):
 
     @property
     def _header(self) -> Header:
-        assert self.model.gguf is not None
-        return read_whole(self.model.gguf)
+        assert self.model.unread is not None
+        return read_whole(self.model.unread)
 
     def _held_out(self, count: int) -> list[list[int]]:
         windows = self.stages.calibration.windows()

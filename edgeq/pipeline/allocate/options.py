@@ -79,7 +79,7 @@ def find_options(
         remedy = "fit the file: edgeq quantize IN.gguf OUT.gguf --size SIZE --text TEXT"
         raise InvalidInput(Problem("quantize.fit", what, remedy))
     found: dict[str, dict[str, Option]] = {}
-    is_file = model.decoder is not None and bool(model.decoder.unknown)
+    is_file = model.unread is not None
     axes = (2, 3) if is_file else (2,)  # experts of a layer lie in one tensor of a file
     for word in words(format, recipe):
         for tensor in _all_in(word, model, recipe, format):

@@ -36,7 +36,7 @@ def write_gguf(stages: Stages, name: str, intent: Intent, destination: Path) -> 
     codes = stages.codes(own, name) if own else {}
     weighted = any(d.method == IMPORTANCE.name and not d.has_own_codes for d in decisions.values())
     importance = stages.importance() if weighted else None
-    if stages.is_unread:
+    if stages.model.unread is not None:
         return _of_file(stages, name, intent, destination, decisions, codes, importance)
     written = write_gguf_model(
         directory,
@@ -76,7 +76,7 @@ def _of_file(
     importance: Importance | None,
 ) -> Made:
     """Write a file of an architecture that only llama.cpp knows."""
-    source, weights = stages.planned.model.gguf, intent.variant.weights
+    source, weights = stages.model.unread, intent.variant.weights
     assert source is not None
     write_unread(
         source,

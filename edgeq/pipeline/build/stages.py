@@ -83,12 +83,6 @@ class Stages:
         return task_of(self.planned.recipe.model.task)
 
     @property
-    def is_unread(self) -> bool:
-        """Whether the model is a GGUF file that only llama.cpp knows: it has no float graph."""
-        decoder = self.planned.model.decoder
-        return decoder is not None and bool(decoder.unknown)
-
-    @property
     def source(self) -> str:
         """The source as in the recipe; only the last part of an absolute path."""
         source = self.planned.recipe.model.source
@@ -100,7 +94,7 @@ class Stages:
     def tools(self) -> dict[str, str]:
         """Name and version of every package that the float graph and its codes depend on."""
         names: tuple[str, ...] = _FILE_TOOLS
-        if not self.is_unread:
+        if self.model.unread is None:
             names = _DECODER_TOOLS if self.planned.model.decoder else _ENCODER_TOOLS
         return {name: importlib.metadata.version(name) for name in names}
 
@@ -125,7 +119,7 @@ class Stages:
 
         model = self.planned.model
         by = versions(model)
-        if self.is_unread:
+        if model.unread is not None:
             return None
         if model.directory is None:
             return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
@@ -326,14 +320,12 @@ class Stages:
         from edgeq.pipeline.build.importance import importance_of
 
         reference = self.planned.recipe.data.calibration
-        if self.is_unread:
+        if self.model.unread is not None:
             from edgeq.pipeline.build.unread import importance_of_file
 
-            assert self.model.gguf is not None and reference is not None
-            name = Path(reference.path).name
-            made = importance_of_file(
-                self.model.gguf, self.calibration.windows(), name, self.progress
-            )
+            assert reference is not None
+            name, windows = Path(reference.path).name, self.calibration.windows()
+            made = importance_of_file(self.model.unread, windows, name, self.progress)
             write_imatrix(destination / _IMATRIX_FILE, made)
             return
         graph = self.float_graph()
@@ -356,13 +348,12 @@ class Stages:
         from edgeq.models.graphs.weights import settle as settle_everywhere
         from edgeq.quantize.codes import save_codes
 
-        if self.is_unread:
+        if self.model.unread is not None:
             from edgeq.pipeline.build.unread import Known, codes_of_file
 
-            assert self.model.gguf is not None
             windows = self.calibration.windows() if needs_data and self.calibration.key() else None
             known = Known(
-                self.model.gguf,
+                self.model.unread,
                 windows,
                 self.importance,
                 lambda step: self.progress(f"{describe}: {step}"),

@@ -13,10 +13,9 @@ ReadText = Callable[[str, bool], list[int]]
 
 def text_reader(model: DescribedModel) -> ReadText:
     """By its tokenizer, or by llama.cpp for a GGUF file that only llama.cpp knows."""
-    assert model.directory is not None
-    if model.decoder is None or not model.decoder.unknown:
-        return DecoderTokenizer(model.directory.tokenizer_json()).ids
-    from edgeq.formats.gguf.llama_model import LlamaModel
+    if model.unread is not None:
+        from edgeq.formats.gguf.llama_model import LlamaModel
 
-    assert model.gguf is not None
-    return LlamaModel(model.gguf, vocabulary_only=True).tokens
+        return LlamaModel(model.unread, vocabulary_only=True).tokens
+    assert model.directory is not None
+    return DecoderTokenizer(model.directory.tokenizer_json()).ids

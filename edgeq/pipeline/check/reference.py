@@ -145,8 +145,8 @@ def own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
     It is in ONNX whatever the recipe's formats are, if possible: one for all of them.
     """
     format: Format = next(iter(planned.targets))
-    known = planned.model.decoder is None or not planned.model.decoder.unknown
-    if known and all(importlib.util.find_spec(name) for name in ("onnx", "onnx_ir")):
+    can_write = all(importlib.util.find_spec(name) for name in ("onnx", "onnx_ir"))
+    if can_write and planned.model.unread is None:
         format = ONNX.name
     return build_float(planned, store, progress, format).path
 

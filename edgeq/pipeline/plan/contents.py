@@ -28,12 +28,9 @@ def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Co
 
 
 def _sizes(model: DescribedModel) -> Sizes | None:
-    if model.decoder is None:
-        return None
-    if not model.decoder.unknown:
-        return sizes_of_decoder(model.decoder)
-    from edgeq.estimate.header_sizes import sizes_of_header
-    from edgeq.formats.gguf.parts import read_whole
+    if model.unread is not None:
+        from edgeq.estimate.header_sizes import sizes_of_header
+        from edgeq.formats.gguf.parts import read_whole
 
-    assert model.gguf is not None
-    return sizes_of_header(read_whole(model.gguf))
+        return sizes_of_header(read_whole(model.unread))
+    return sizes_of_decoder(model.decoder) if model.decoder else None

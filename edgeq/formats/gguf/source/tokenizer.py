@@ -6,6 +6,7 @@ the same ids is compared on texts before anything is built.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
@@ -23,11 +24,7 @@ def tokenizer_of(header: Header) -> dict[str, Any]:
     if kind not in ("gpt2", "llama"):
         what = f"its tokenizer is of the kind {kind!r}"
         raise InvalidInput(Problem(str(header.path), what, "supported: gpt2, llama"))
-    texts = [str(text) for text in header.get(f"{_KEY}tokens", ())]
-    types = [TokenType(int(number)) for number in header.get(f"{_KEY}token_type", ())]
-    if len(types) != len(texts):
-        what = f"it has {len(texts)} tokens and types of {len(types)}"
-        raise InvalidInput(Problem(str(header.path), what, "download it again"))
+    texts, types = texts_and_types(header, header.get(f"{_KEY}token_type", ()))
     parts = _byte_level(header, texts) if kind == "gpt2" else _sentence_piece(header, texts, types)
     vocabulary = {text: id for id, text in enumerate(texts) if types[id] is not TokenType.UNUSED}
     model = {"type": "BPE", "dropout": None, "vocab": vocabulary, **parts.pop("model")}
@@ -41,6 +38,15 @@ def tokenizer_of(header: Header) -> dict[str, Any]:
         "post_processor": _around(header, texts),
         "model": model,
     }
+
+
+def texts_and_types(header: Header, numbers: Sequence[int]) -> tuple[list[str], list[TokenType]]:
+    """Every token's text and type. Raises InvalidInput unless `numbers` has a type for each."""
+    texts = [str(text) for text in header.get(f"{_KEY}tokens", ())]
+    if not texts or len(numbers) != len(texts):
+        what = f"it has {len(texts)} tokens and types of {len(numbers)}"
+        raise InvalidInput(Problem(str(header.path), what, "download it again"))
+    return texts, [TokenType(int(number)) for number in numbers]
 
 
 def settings_of(header: Header) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.source.config import token_settings
-from edgeq.formats.gguf.source.tokenizer import added_tokens
+from edgeq.formats.gguf.source.tokenizer import added_tokens, texts_and_types
 from edgeq.formats.gguf.tokens import TokenType
 from edgeq.models.architectures.file_decoder import FILE
 
@@ -75,12 +75,9 @@ def spelled_tokens(header: Header) -> dict[str, Any]:
 
     Texts are read by llama.cpp itself, whatever the kind of its tokenizer.
     """
-    texts = [str(text) for text in header.get("tokenizer.ggml.tokens", ())]
-    numbers = header.get("tokenizer.ggml.token_type", [TokenType.NORMAL] * len(texts))
-    types = [TokenType(int(number)) for number in numbers]
-    if not texts or len(types) != len(texts):
-        what = f"it has {len(texts)} tokens and types of {len(types)}"
-        raise InvalidInput(Problem(str(header.path), what, "download it again"))
+    ordinary = [TokenType.NORMAL] * len(header.get("tokenizer.ggml.tokens", ()))
+    numbers = header.get("tokenizer.ggml.token_type", ordinary)
+    texts, types = texts_and_types(header, numbers)
     return {
         "version": "1.0",
         "truncation": None,
