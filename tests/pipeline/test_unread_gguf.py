@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from edgeq.formats.gguf.header import read_header
 from edgeq.formats.gguf.inside import importance_inside
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.moments import moments_inside
+from edgeq.formats.gguf.writer import write_gguf
 from edgeq.pipeline.allocate.whole_file import candidates, divergence
 from edgeq.pipeline.build.build import Built, build
 from edgeq.pipeline.plan.plan import Planned, make_plan
@@ -172,6 +174,27 @@ def test_not_a_number_is_refused(foreign: Path, tmp_path: Path) -> None:
     broken.write_bytes(content)
     with pytest.raises(InvalidInput, match="NaN"):
         make_plan(recipe(tmp_path, broken, "{default: Q8_0}"))
+
+
+def test_tokens_that_are_parts_of_characters_stay_as_they_are(
+    foreign: Path, tmp_path: Path
+) -> None:
+    """In llama.cpp's kinds of vocabularies that edgeq does not write, tokens may be bytes."""
+    header = read_header(foreign)
+    key = "tokenizer.ggml.tokens"
+    texts = [str(text) for text in header.get(key)]
+    texts[-1] = "\udcff"  # the byte 0xFF, as a reader keeps it
+    tokens = replace(header.metadata[key], value=texts)
+    arrays = {
+        name: np.fromfile(foreign, np.uint8, entry.nbytes, offset=entry.offset)
+        for name, entry in header.tensors.items()
+    }
+    specs = [(name, entry.shape, entry.type) for name, entry in header.tensors.items()]
+    odd = tmp_path / "odd.gguf"
+    write_gguf(odd, header.metadata | {key: tokens}, specs, lambda name: iter([arrays[name]]))
+    (artifact,) = built(make_plan(recipe(tmp_path, odd, "{default: [Q4_K_M]}"), weights=True))
+    made = read_header(artifact.path / GGUF_FILE)
+    assert [str(text) for text in made.get(key)] == texts
 
 
 def test_it_is_checked_bundled_and_run_by_commands(

@@ -27,6 +27,7 @@ from edgeq.quantize.ggml.types import TYPES
 WEIGHTS_FILE = "model.safetensors"
 _TYPES = "gguf-types.json"  # how many matrices the file has of each type
 _LAYOUT = 2  # of the directory: increase it when the same file would be unpacked differently
+_AGAIN = "download it again"
 _NEAR = ("F32", "F16", "BF16", "Q8_0")
 
 
@@ -136,4 +137,9 @@ def _whole(path: Path, where: str) -> Header:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    try:
+        path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    except UnicodeEncodeError as error:
+        what = f"the file has text that is not UTF-8, which {path.name} cannot hold"
+        near = error.object[max(0, error.start - 40) : error.start]
+        raise InvalidInput(Problem("model.source", f"{what}, after {near!r}", _AGAIN)) from None

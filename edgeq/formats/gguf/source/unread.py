@@ -78,6 +78,11 @@ def spelled_tokens(header: Header) -> dict[str, Any]:
     ordinary = [TokenType.NORMAL] * len(header.get("tokenizer.ggml.tokens", ()))
     numbers = header.get("tokenizer.ggml.token_type", ordinary)
     texts, types = texts_and_types(header, numbers)
+    # Tokens that are parts of characters: nothing reads them from here, but each has a name.
+    texts = [
+        text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        for text in texts
+    ]
     return {
         "version": "1.0",
         "truncation": None,
