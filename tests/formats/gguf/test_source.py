@@ -16,6 +16,7 @@ pytest.importorskip("transformers", reason="the build side is not installed")
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.header import read_header
 from edgeq.formats.gguf.source.directory import notes_of, unpacked
+from edgeq.formats.gguf.source.tokenizer import tokenizer_of
 from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.formats.hard_texts import ORDINARY_TEXTS
@@ -102,3 +103,24 @@ def test_what_is_not_understood_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no such model"):
         unpacked(tmp_path / "none.gguf", "recipe")
     assert json.loads((source / "config.json").read_text())["model_type"] == "qwen3"
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value", "said"),
+    [
+        ("qwen3", "token_type", [1, 1, 59137], "types \\[59137\\]"),
+        ("qwen3", "token_type", [1], "types of 1"),
+        ("gemma2", "scores", [0.0], "scores of 1"),
+    ],
+)
+def test_lists_that_do_not_fit_the_tokens_are_refused(
+    family: str, key: str, value: list[float], said: str, tmp_path: Path
+) -> None:
+    write(tiny_decoders.make(tmp_path / "model", family), tmp_path / "model.gguf")
+    header, name = read_header(tmp_path / "model.gguf"), f"tokenizer.ggml.{key}"
+    count = len(header.get("tokenizer.ggml.tokens"))
+    value = (value + [1] * count)[:count] if len(value) > 1 else value
+    dtype = np.float32 if key == "scores" else np.int32
+    changed = replace(header.metadata[name], value=np.array(value, dtype))
+    with pytest.raises(InvalidInput, match=said):
+        tokenizer_of(replace(header, metadata={**header.metadata, name: changed}))

@@ -41,10 +41,14 @@ def tokenizer_of(header: Header) -> dict[str, Any]:
 
 
 def texts_and_types(header: Header, numbers: Sequence[int]) -> tuple[list[str], list[TokenType]]:
-    """Every token's text and type. Raises InvalidInput unless `numbers` has a type for each."""
+    """Every token's text and type. Raises InvalidInput unless `numbers` has a known type for
+    each."""
     texts = [str(text) for text in header.get(f"{_KEY}tokens", ())]
     if not texts or len(numbers) != len(texts):
         what = f"it has {len(texts)} tokens and types of {len(numbers)}"
+        raise InvalidInput(Problem(str(header.path), what, "download it again"))
+    if unknown := {int(number) for number in numbers} - set(TokenType):
+        what = f"it has tokens of the types {sorted(unknown)[:3]}, which llama.cpp does not know"
         raise InvalidInput(Problem(str(header.path), what, "download it again"))
     return texts, [TokenType(int(number)) for number in numbers]
 
@@ -106,6 +110,9 @@ def _byte_level(header: Header, texts: list[str]) -> dict[str, Any]:
 
 def _sentence_piece(header: Header, texts: list[str], types: list[TokenType]) -> dict[str, Any]:
     scores = header.get(f"{_KEY}scores", ())
+    if len(scores) != len(texts):
+        what = f"it has {len(texts)} tokens and scores of {len(scores)}"
+        raise InvalidInput(Problem(str(header.path), what, "download it again"))
     ids = {text: id for id, text in enumerate(texts) if types[id] is TokenType.NORMAL}
     pairs = []
     for text, id in ids.items():
