@@ -1,8 +1,10 @@
-"""Swift sources without a compiler: parsed by a grammar, and their calls compared with a list."""
+"""Swift sources: parsed, their calls compared with a list, and compiled where Swift is."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ from typing import Any
 import pytest
 
 SIGNATURES = Path(__file__).with_name("swift_signatures.txt")
+MODULES = Path(__file__).with_name("swift")
+"""Declarations of what the sources use of Apple's frameworks and of swift-transformers."""
+_IN_ORDER = ("CoreGraphics", "CoreVideo", "CoreML", "CoreAI", "Tokenizers", "UIKit")
 
 
 def parsed(text: str) -> Any:
@@ -81,3 +86,34 @@ def unknown_calls(text: str) -> set[str]:
     tree = parsed(text)
     own = declared(tree)
     return {call for call in calls(tree) if call not in known and call.split("(")[0] not in own}
+
+
+def compiler_says(text: str, folder: Path) -> str:
+    """Errors and warnings of a Swift 6 compiler, as for code of a package; empty if there are none.
+
+    Frameworks are the declarations in MODULES; modules are made in `folder`, once.
+    """
+    swiftc = shutil.which("swiftc")
+    if swiftc is None:
+        pytest.skip("no swiftc here: Swift sources are not compiled")
+    for name in _IN_ORDER:
+        module = folder / f"{name}.swiftmodule"
+        if not module.exists():
+            made = ["-emit-module", "-parse-as-library", "-module-name", name, "-o", str(module)]
+            assert not _said([swiftc, *made, str(MODULES / f"{name}.swift")], folder)
+    source, resources = folder / "source.swift", folder / "resources.swift"
+    source.write_text(text, encoding="utf-8")
+    # What the package manager adds for a target with resources.
+    resources.write_text(
+        "import Foundation\nextension Bundle { static var module: Bundle { .main } }\n"
+    )
+    checks = ["-typecheck", "-swift-version", "6", "-parse-as-library", "-D", "SWIFT_PACKAGE"]
+    return _said([swiftc, *checks, str(source), str(resources)], folder)
+
+
+def _said(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        [*command, "-I", str(folder)], capture_output=True, text=True, check=False, cwd=folder
+    )
+    assert done.returncode == 0 or "error:" in done.stderr, done.stderr
+    return done.stderr

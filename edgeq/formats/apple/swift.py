@@ -1,7 +1,4 @@
-"""What the Swift packages around Core ML's and Core AI's models share: names, texts, resources.
-
-Nothing here compiles Swift.
-"""
+"""What the Swift packages around Core ML's and Core AI's models share: names, texts, resources."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PACKAGE = """\
 // swift-tools-version: 5.9
-// Written by edgeq: the unpacked bundle is a Swift package. NOT COMPILED: see %file.
+// Written by edgeq: the unpacked bundle is a Swift package. NOT RUN: see %file.
 
 import PackageDescription
 

@@ -1,7 +1,7 @@
 """The Swift package that loads a Core AI model in an app for Apple's systems.
 
 Names, shapes and end tokens are the artifact's own, so that the files match it. They use the API of
-Apple's documentation for iOS 27; nothing here compiles Swift.
+Apple's documentation for iOS 27.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Swift package that loads a Core ML package in an app for Apple's systems.
 
 Names, shapes, lengths and end tokens are read from the package itself, so that the files match it.
-They use the API of Core ML's headers for iOS 18; nothing here compiles Swift.
+They use the API of Core ML's headers for iOS 18.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A bundle of a Core AI model holds a Swift package that fits it: parsed, never compiled."""
+"""A bundle of a Core AI model holds a Swift package that fits it: compiled where Swift is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeq.formats.coreai.swift import swift_file
 from edgeq.pipeline.build.build import build
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_bert, tiny_decoders
-from tests.support.swift_sources import is_balanced, parsed, unknown_calls
+from tests.support.swift_sources import compiler_says, is_balanced, parsed, unknown_calls
 
 CONTEXT = 176
 KINDS = ["encoder", "decoder", "net"]
@@ -76,12 +76,18 @@ def test_the_files_are_swift_and_call_what_the_frameworks_declare(
     assert is_balanced(text)
     assert max(map(len, text.splitlines())) <= 100
     assert not unknown_calls(text)
-    assert "NOT COMPILED: nobody has built or run this file" in text
+    assert "NOT RUN: files like this one compile" in text
     assert "@available(iOS 27.0, macOS 27.0, *)" in text
     assert "import CoreAI\n" in text and "CoreML" not in text
     for value in (*record.inputs, *record.outputs):
         assert f'"{value.name}"' in text
     assert f'.copy("{COREAI_ASSET}")' in files[PACKAGE_FILE].decode()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_compiler_takes_the_files(built: dict[str, Path], name: str, tmp_path: Path) -> None:
+    files = COREAI.extras(built[name], read_artifact(built[name]), ["selftest.json"])
+    assert not compiler_says(files[SWIFT_FILE].decode(), tmp_path)
 
 
 @pytest.mark.parametrize("name", KINDS)

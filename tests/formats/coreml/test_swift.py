@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import struct
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -37,7 +36,13 @@ from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_bert, tiny_decoders
-from tests.support.swift_sources import bare, is_balanced, parsed, unknown_calls
+from tests.support.swift_sources import (
+    bare,
+    compiler_says,
+    is_balanced,
+    parsed,
+    unknown_calls,
+)
 
 WEIGHTS = f"{COREML_PACKAGE}/Data/com.apple.CoreML/weights/weight.bin"
 CONTEXT = 176
@@ -114,7 +119,7 @@ def test_the_swift_file_is_whole(built: dict[str, Path], name: str) -> None:
     assert max(map(len, text.splitlines())) <= 100
     assert "%" not in text
     assert is_balanced(text)
-    assert "NOT COMPILED: nobody has built or run this file" in text
+    assert "NOT RUN: files like this one compile" in text
     artifact = read_artifact(built[name])
     target = artifact.settings["deployment_target"]
     assert f"@available(iOS {target['ios']}.0, macOS {target['macos']}.0, *)" in text
@@ -168,14 +173,28 @@ def test_two_models_have_different_names(built: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_compiler_parses_it(built: dict[str, Path], name: str, tmp_path: Path) -> None:
-    compiler = shutil.which("swiftc")
-    if compiler is None:
-        pytest.skip("no swiftc here: the file is not compiled")
-    path = tmp_path / SWIFT_FILE
-    path.write_text(swift(built[name]), encoding="utf-8")
-    done = subprocess.run([compiler, "-parse", str(path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_a_compiler_takes_the_files(built: dict[str, Path], name: str, tmp_path: Path) -> None:
+    assert not compiler_says(swift(built[name]), tmp_path)
+
+
+def test_a_compiler_takes_the_example_of_the_docs(built: dict[str, Path], tmp_path: Path) -> None:
+    (page,) = Path(__file__).parents[3].glob("docs/howto/ios.md")
+    blocks = re.findall(r"```swift\n(.*?)```", page.read_text(), re.DOTALL)
+    uses = {"encoder": blocks[0].partition("\n\n")[2], "decoder": blocks[1]}
+    for kind, use in uses.items():
+        text = swift(built[kind])
+        actor = re.search(r"public actor (\w+)", text)[1]  # type: ignore[index]
+        named = re.sub(r"(?:GtAllMinilm|Wren)\w+", actor, use)
+        example = f"func example(model: {actor}) async throws {{\n{named}}}\n"
+        target = re.search(r"@available\(.*\)", text)[0]  # type: ignore[index]
+        assert "error:" not in compiler_says(f"{text}\n{target}\n{example}", tmp_path)
+
+
+def test_a_compiler_finds_what_is_wrong(built: dict[str, Path], tmp_path: Path) -> None:
+    text = swift(built["decoder"])
+    assert "'async'" in compiler_says(text.replace("await self?.reset", "self?.reset"), tmp_path)
+    other = text.replace("using: state)", "using: position)")
+    assert "MLState" in compiler_says(other, tmp_path)
 
 
 def test_the_encoder_fills_up_to_the_lengths_of_the_package(built: dict[str, Path]) -> None:
