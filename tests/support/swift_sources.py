@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,16 @@ import pytest
 SIGNATURES = Path(__file__).with_name("swift_signatures.txt")
 MODULES = Path(__file__).with_name("swift")
 """Declarations of what the sources use of Apple's frameworks and of swift-transformers."""
-_IN_ORDER = ("CoreGraphics", "CoreVideo", "CoreML", "CoreAI", "Tokenizers", "UIKit")
+_LIBRARIES: dict[str, tuple[str, ...]] = {
+    "AppleHost": (),
+    "CoreGraphics": (),
+    "CoreVideo": (),
+    "CoreML": ("AppleHost", "CoreGraphics", "CoreVideo"),
+    "CoreAI": ("AppleHost",),
+    "Tokenizers": ("AppleHost",),
+    "UIKit": (),
+}
+"""In this order, each with those that it uses."""
 
 
 def parsed(text: str) -> Any:
@@ -89,18 +101,7 @@ def unknown_calls(text: str) -> set[str]:
 
 
 def compiler_says(text: str, folder: Path) -> str:
-    """Errors and warnings of a Swift 6 compiler, as for code of a package; empty if there are none.
-
-    Frameworks are the declarations in MODULES; modules are made in `folder`, once.
-    """
-    swiftc = shutil.which("swiftc")
-    if swiftc is None:
-        pytest.skip("no swiftc here: Swift sources are not compiled")
-    for name in _IN_ORDER:
-        module = folder / f"{name}.swiftmodule"
-        if not module.exists():
-            made = ["-emit-module", "-parse-as-library", "-module-name", name, "-o", str(module)]
-            assert not _said([swiftc, *made, str(MODULES / f"{name}.swift")], folder)
+    """Errors and warnings of a Swift 6 compiler, as for code of a package; empty without any."""
     source, resources = folder / "source.swift", folder / "resources.swift"
     source.write_text(text, encoding="utf-8")
     # What the package manager adds for a target with resources.
@@ -108,12 +109,31 @@ def compiler_says(text: str, folder: Path) -> str:
         "import Foundation\nextension Bundle { static var module: Bundle { .main } }\n"
     )
     checks = ["-typecheck", "-swift-version", "6", "-parse-as-library", "-D", "SWIFT_PACKAGE"]
-    return _said([swiftc, *checks, str(source), str(resources)], folder)
+    return _said([*checks, "-I", str(modules()), str(source), str(resources)])
 
 
-def _said(command: list[str], folder: Path) -> str:
-    done = subprocess.run(
-        [*command, "-I", str(folder)], capture_output=True, text=True, check=False, cwd=folder
-    )
+@functools.cache
+def modules() -> Path:
+    """A folder with MODULES as libraries; skips where there is no Swift."""
+    folder = Path(tempfile.mkdtemp(prefix="swift-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, needs in _LIBRARIES.items():
+        made = ["-emit-library", "-emit-module", "-parse-as-library", "-module-name", name]
+        places = ["-o", str(folder / f"lib{name}.so"), *linked(folder, needs)]
+        assert not _said([*made, *places, str(MODULES / f"{name}.swift")])
+    return folder
+
+
+def linked(folder: Path, names: Iterable[str] = _LIBRARIES) -> list[str]:
+    """Arguments for a compiler: libraries of MODULES, by default all."""
+    rpath = ["-Xlinker", "-rpath", "-Xlinker", "$ORIGIN"]
+    return ["-I", str(folder), "-L", str(folder), *rpath, *(f"-l{name}" for name in names)]
+
+
+def _said(arguments: list[str]) -> str:
+    swiftc = shutil.which("swiftc")
+    if swiftc is None:
+        pytest.skip("no swiftc here: Swift sources are not compiled")
+    done = subprocess.run([swiftc, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0 or "error:" in done.stderr, done.stderr
     return done.stderr

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 PACKAGE = """\
 // swift-tools-version: 5.9
-// Written by edgeq: the unpacked bundle is a Swift package. NOT RUN: see %file.
+// Written by edgeq: the unpacked bundle is a Swift package. NOT RUN ON A DEVICE: see
+// %file.
 
 import PackageDescription
 
@@ -239,17 +240,24 @@ DECODER_TEXTS = """\
             let work = Task {
                 do {
                     let tokenizer = try await self.loadedTokenizer()
-                    var ids: [Int] = []
-                    var shown = ""
-                    let stream = self.generate(
-                        after: try await prompt(), maxTokens: maxTokens, sampling: sampling)
-                    for try await token in stream {
-                        ids.append(token)
-                        let whole = tokenizer.decode(tokens: ids, skipSpecialTokens: true)
+                    func scalars(of ids: ArraySlice<Int>) -> String.UnicodeScalarView {
+                        tokenizer.decode(tokens: Array(ids), skipSpecialTokens: true).unicodeScalars
+                    }
+                    let ids = try await prompt()
+                    // A token's text depends on those before it: a space may begin it or not.
+                    var tokens = ids.suffix(4)
+                    var shown = tokens.count
+                    for try await token in self.generate(
+                        after: ids, maxTokens: maxTokens, sampling: sampling)
+                    {
+                        tokens.append(token)
+                        let before = scalars(of: tokens.prefix(shown)).count
+                        let whole = scalars(of: tokens)
                         // The bytes of a character may come in several tokens.
-                        if !whole.hasSuffix("\\u{FFFD}"), whole.hasPrefix(shown) {
-                            continuation.yield(String(whole.dropFirst(shown.count)))
-                            shown = whole
+                        if whole.count > before, whole.last != "\\u{FFFD}" {
+                            continuation.yield(String(whole.dropFirst(before)))
+                            tokens.removeFirst(shown)
+                            shown = tokens.count
                         }
                     }
                     continuation.finish()

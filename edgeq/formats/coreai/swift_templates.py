@@ -6,9 +6,9 @@ HEADER = """\
 // %file, written by edgeq: loads and runs the Core AI model
 // "%artifact" of %source.
 //
-// NOT RUN: files like this one compile with Swift 6 on Linux against declarations after Apple's
-// documentation of Core AI for iOS 27; nobody has built or run one on Apple's systems. Build it and
-// try it before you ship it.
+// NOT RUN ON A DEVICE: files like this one run with Swift 6 on Linux, with stand-ins written after
+// Apple's documentation of Core AI for iOS 27; nobody has built or run one on Apple's systems.
+// Build it and try it before you ship it.
 //
 // As a package: unpack the bundle, and in Xcode choose File > Add Package Dependencies > Add Local.
 // Then `import %module`.

@@ -6,9 +6,9 @@ HEADER = """\
 // %file, written by edgeq: loads and runs the Core ML package
 // "%artifact" of %source.
 //
-// NOT RUN: files like this one compile with Swift 6 on Linux against declarations after Core ML's
-// headers for iOS 18; nobody has built or run one on Apple's systems. Build it and run selfTest()
-// before you ship it.
+// NOT RUN ON A DEVICE: files like this one run with Swift 6 on Linux, with stand-ins written after
+// Core ML's headers for iOS 18; nobody has built or run one on Apple's systems. Build it and run
+// selfTest() before you ship it.
 //
 // As a package: unpack the bundle, and in Xcode choose File > Add Package Dependencies > Add Local.
 // Then `import %module`.

@@ -1,6 +1,7 @@
 // The part of Core ML that edgeq's Swift files use, after the declarations of its documentation and
 // of the headers for iOS 18: of an MLModel, nothing there says that it is Sendable; an MLState is.
 
+import AppleHost
 import CoreGraphics
 import CoreVideo
 import Foundation
@@ -15,11 +16,15 @@ public class MLModelConfiguration {
     public init() {}
 }
 
-public protocol MLShapedArrayScalar {}
-extension Float16: MLShapedArrayScalar {}
-extension Float: MLShapedArrayScalar {}
-extension Double: MLShapedArrayScalar {}
-extension Int32: MLShapedArrayScalar {}
+public protocol MLShapedArrayScalar {
+    init(_ number: Double)
+    var number: Double { get }
+}
+
+extension Float16: MLShapedArrayScalar { public var number: Double { Double(self) } }
+extension Float: MLShapedArrayScalar { public var number: Double { Double(self) } }
+extension Double: MLShapedArrayScalar { public var number: Double { self } }
+extension Int32: MLShapedArrayScalar { public var number: Double { Double(self) } }
 
 public struct MLShapedArray<Scalar: MLShapedArrayScalar> {
     public let scalars: [Scalar]
@@ -38,12 +43,28 @@ public class MLFeatureValue {
         case cropAndScale
     }
 
-    public init<Scalar: MLShapedArrayScalar>(shapedArray: MLShapedArray<Scalar>) {}
-    public init(pixelBuffer: CVPixelBuffer) {}
+    let numbers: Numbers?
+
+    init(_ numbers: Numbers?) {
+        self.numbers = numbers
+    }
+
+    public init<Scalar: MLShapedArrayScalar>(shapedArray: MLShapedArray<Scalar>) {
+        numbers = Numbers(
+            scalars: shapedArray.scalars.map(\.number), shape: shapedArray.shape,
+            type: "\(Scalar.self)")
+    }
+
+    public init(pixelBuffer: CVPixelBuffer) {
+        numbers = nil
+    }
+
     public init(
         cgImage: CGImage, pixelsWide: Int, pixelsHigh: Int, pixelFormatType: UInt32,
         options: [ImageOption: Any]?
-    ) throws {}
+    ) throws {
+        numbers = nil
+    }
 
     public var imageBufferValue: CVPixelBuffer? { nil }
     public var stringValue: String { "" }
@@ -51,7 +72,10 @@ public class MLFeatureValue {
 
     public func shapedArrayValue<Scalar: MLShapedArrayScalar>(of type: Scalar.Type)
         -> MLShapedArray<Scalar>?
-    { nil }
+    {
+        guard let numbers, numbers.type == "\(Scalar.self)" else { return nil }
+        return MLShapedArray(scalars: numbers.scalars.map { Scalar($0) }, shape: numbers.shape)
+    }
 }
 
 public protocol MLFeatureProvider: AnyObject {
@@ -60,29 +84,69 @@ public protocol MLFeatureProvider: AnyObject {
 }
 
 public class MLDictionaryFeatureProvider: MLFeatureProvider {
-    public let featureNames: Set<String> = []
+    let values: [String: MLFeatureValue]
 
-    public init(dictionary: [String: Any]) throws {}
+    public init(dictionary: [String: Any]) throws {
+        values = dictionary.mapValues { $0 as! MLFeatureValue }
+    }
 
-    public func featureValue(for featureName: String) -> MLFeatureValue? { nil }
+    public var featureNames: Set<String> { Set(values.keys) }
+
+    public func featureValue(for featureName: String) -> MLFeatureValue? { values[featureName] }
 }
 
-public final class MLState: @unchecked Sendable {}
+public final class MLState: @unchecked Sendable {
+    let number: Int
+
+    init(number: Int) {
+        self.number = number
+    }
+}
 
 public class MLModel {
-    init() {}
+    private let number: Int
+
+    private init(number: Int) {
+        self.number = number
+    }
 
     public class func load(
         contentsOf url: URL, configuration: MLModelConfiguration = MLModelConfiguration()
-    ) async throws -> MLModel { MLModel() }
+    ) async throws -> MLModel {
+        let answer = try Host.shared.ask("open", ["path": url.path])
+        return MLModel(number: answer["number"] as! Int)
+    }
+
     public class func compileModel(at modelURL: URL) async throws -> URL { modelURL }
 
-    public func makeState() -> MLState { MLState() }
+    public func makeState() -> MLState {
+        let answer = try! Host.shared.ask("state", ["model": number])
+        return MLState(number: answer["number"] as! Int)
+    }
 
-    public func prediction(from input: MLFeatureProvider) throws -> MLFeatureProvider { input }
+    public func prediction(from input: MLFeatureProvider) throws -> MLFeatureProvider {
+        try run(input, [:])
+    }
+
     public func prediction(from input: MLFeatureProvider, using state: MLState) throws
         -> MLFeatureProvider
-    { input }
+    {
+        try run(input, ["state": state.number])
+    }
+
+    private func run(_ input: MLFeatureProvider, _ more: [String: Any]) throws
+        -> MLFeatureProvider
+    {
+        var inputs: [String: Any] = [:]
+        for name in input.featureNames {
+            inputs[name] = input.featureValue(for: name)?.numbers?.json
+        }
+        let question = more.merging(["model": number, "inputs": inputs]) { first, _ in first }
+        let answer = try Host.shared.ask("run", question)
+        let outputs = answer["outputs"] as! [String: Any]
+        return try MLDictionaryFeatureProvider(
+            dictionary: outputs.mapValues { MLFeatureValue(Numbers($0)) })
+    }
 }
 
 // Objective-C's, which Foundation of Apple's systems brings along.
