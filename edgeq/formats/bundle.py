@@ -69,6 +69,9 @@ class Bundle(Frozen):
     extras: Files = Field(
         default_factory=dict, description="Additional files for an app's developer."
     )
+    end_tokens: tuple[int, ...] = Field(
+        default=(), description="Token ids that end a text of a language model."
+    )
     licence: str | None = Field(description="Licence of the weights (SPDX), if known.")
     licence_text: str | None = Field(description="Text of the licence, if the model included it.")
     recipe: str = Field(description="Text of the recipe.")

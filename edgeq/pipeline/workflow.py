@@ -20,7 +20,7 @@ from edgeq.pipeline.build.build import Built, Partly, build, build_possible, set
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.bundle.readme import README_FILE, readme, readme_of_parts
-from edgeq.pipeline.bundle.selftest import selftest
+from edgeq.pipeline.bundle.selftest import Facts, selftest
 from edgeq.pipeline.bundle.unchecked import choose_unchecked
 from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.check.verdict import Verdict, exit_status
@@ -246,6 +246,7 @@ def _write(
 ) -> Bundled:
     plans = {each.name: each for each in planned.plan.artifacts}
     limits = sized(built.artifact, device, verdict, plans[built.artifact.name].cache_bytes)
+    facts, documents = _documents(planned, built, verdict, progress)
     write_bundle(
         built.path,
         out,
@@ -255,7 +256,8 @@ def _write(
         licence_text=_licence_text(planned),
         unchecked=verdict is None,
         limits=limits,
-        documents=_documents(planned, built, verdict, progress),
+        documents=documents,
+        end_tokens=facts.end_tokens,
     )
     return Bundled(out, built.artifact.name, chosen_by, built.artifact.bytes, verdict, limits)
 
@@ -276,7 +278,8 @@ def _bundle_parts(request: BundleRequest, progress: Progress) -> Bundled:
     documents = {README_FILE: readme_of_parts(artifact, verdict)}
     texts = []
     for name, (planned, built, own) in whole.parts.items():
-        for file, content in _documents(planned, built, own, progress).items():
+        _, about = _documents(planned, built, own, progress)
+        for file, content in about.items():
             documents[f"about/{name}/{file}"] = content
         documents[f"about/{name}/recipe.yaml"] = planned.path.read_bytes()
         if text := _licence_text(planned):
@@ -301,12 +304,12 @@ def _bundle_parts(request: BundleRequest, progress: Progress) -> Bundled:
 
 def _documents(
     planned: Planned, built: Built, verdict: Verdict | None, progress: Progress
-) -> dict[str, bytes]:
-    """The README and the self-test of a bundle."""
+) -> tuple[Facts, dict[str, bytes]]:
+    """Facts of the loaded model, and the README and the self-test of a bundle."""
     sample = None
     if task_of(built.artifact.task).takes_arrays:
         sample = Stages(planned, Store(), progress).onnx_proof() / SAMPLE_FILE
     progress(f"{built.artifact.name}: answers for the bundle's self-test")
     facts, test, files = selftest(built.path, sample)
     text = readme(built.artifact, facts, test, verdict, planned.plan.licence)
-    return {README_FILE: text, **files}
+    return facts, {README_FILE: text, **files}

@@ -20,6 +20,7 @@ from edgeq.core.known_settings import KV_KEY, SESSION_BY_CPU_KEY
 from edgeq.core.kv_cache import QUANTIZED
 from edgeq.core.tasks import task_of
 from edgeq.core.units import format_bytes
+from edgeq.formats.bundle import BUNDLE_FILE
 from edgeq.formats.registry import file_format
 from edgeq.formats.selftest import SELFTEST_FILE, SelfTest
 from edgeq.pipeline.bundle.asset_packs import delivery
@@ -163,7 +164,7 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
             flash = " and `flash_attn_type` to enabled" if kv in QUANTIZED else ""
             yield f"- The cache was checked in {kv}: set `type_k` and `type_v` to it{flash}."
         ends = ", ".join(map(str, facts.end_tokens))
-        yield f"- Stop at any of these tokens: {ends}."
+        yield f"- Stop at any of these tokens (`end_tokens` in `{BUNDLE_FILE}`): {ends}."
         if any(value.name == "past_length" for value in artifact.inputs):
             yield (
                 "- Your app keeps keys and values: give zeros of `capacity` positions, bind each "

@@ -29,14 +29,15 @@ def write_bundle(
     unchecked: bool,
     limits: Sequence[LimitLine] = (),
     documents: Mapping[str, bytes] = _NONE,
+    end_tokens: Sequence[int] = (),
 ) -> Path:
     """Write the artifact in `artifact_dir` to the bundle `out` and return `out`.
 
     Equal arguments give equal bytes. `verdicts` are JSON values; `licence` is an SPDX identifier;
     `limits` are those of `app_store_limits.sized`; `documents`, by name, are for an app's
-    developer. Raises InvalidInput if a file of the artifact
-    changed, if the directory of `out` does not exist, or if there is no verdict and `unchecked` is
-    not set.
+    developer; `end_tokens` are those of a language model. Raises InvalidInput if a file of the
+    artifact changed, if the directory of `out` does not exist, or if there is no verdict and
+    `unchecked` is not set.
     """
     if not verdicts and not unchecked:
         remedy = "run `edgeq check` first, or pass --allow-unchecked"
@@ -55,6 +56,7 @@ def write_bundle(
         artifact=artifact,
         files=artifact.files,
         extras={name: _record_of(content) for name, content in extras.items()},
+        end_tokens=tuple(end_tokens),
         licence=licence,
         licence_text=licence_text,
         recipe=recipe_text,

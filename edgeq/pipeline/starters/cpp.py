@@ -46,7 +46,7 @@ _TENSOR_BUILD = (
 
 `inputs/` has the arrays of the self-test, as the C++ program reads them."""
 )
-_LANGUAGE_BUILD = """\
+_GGUF_BUILD = """\
 Install nlohmann-json (Debian: `nlohmann-json3-dev`), CMake and a C++17 compiler. Then:
 
     git clone https://github.com/ggml-org/llama.cpp
@@ -84,13 +84,20 @@ _CLASSIFIER = _Program(
     _OF_TEXT,
     _TEXT_BUILD.format(example='"it works well" "it broke on the first day"'),
 )
+_DECODER = _Program(
+    "decoder.hpp",
+    "language_main.cpp",
+    ("session.hpp", "tokenizer.hpp"),
+    _TEXT_BUILD.format(example='"It was"'),
+)
 _TENSOR = _Program("tensor.hpp", "tensor_main.cpp", ("session.hpp",), _TENSOR_BUILD)
-_LANGUAGE = _Program("language.hpp", "language_main.cpp", (), _LANGUAGE_BUILD, "language.cmake")
+_GGUF = _Program("gguf.hpp", "language_main.cpp", (), _GGUF_BUILD, "gguf.cmake")
 _PROGRAMS: dict[Kind, _Program] = {
     "encoder": _ENCODER,
     "classifier": _CLASSIFIER,
     "arrays": _TENSOR,
-    "language": _LANGUAGE,
+    "decoder": _DECODER,
+    "gguf": _GGUF,
 }
 
 

@@ -21,6 +21,7 @@ _EXAMPLES: dict[Kind, tuple[str, ...]] = {
     "encoder": ("how do I reset my password", "steps to change a login", "rain tomorrow"),
     "classifier": ("it works well", "it broke on the first day"),
     "arrays": (),
+    "decoder": ("It was",),
 }
 _README = f"""\
 # {{name}} in {{where}}
@@ -78,10 +79,11 @@ def _examples(artifact: Artifact) -> tuple[str, ...]:
 
 
 def _model(artifact: Artifact, arrays: bytes | None) -> dict[str, bytes]:
-    shared = _SHARED if arrays is not None else (*_SHARED, "text.mjs")
+    kind = kind_of(artifact)
+    shared = (*_SHARED, "text.mjs") if kind in ("encoder", "classifier") else _SHARED
     return {
         **{file: source("javascript", file) for file in shared},
-        "model.mjs": source("javascript", f"{kind_of(artifact)}.mjs"),
+        "model.mjs": source("javascript", f"{kind}.mjs"),
         **({} if arrays is None else unpacked(arrays)),
     }
 

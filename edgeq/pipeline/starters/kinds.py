@@ -12,7 +12,7 @@ import numpy as np
 from edgeq.core.artifact import GGUF_FILE, MODEL_FILE, Artifact
 from edgeq.core.tasks import task_of
 
-Kind = Literal["encoder", "classifier", "arrays", "language"]
+Kind = Literal["encoder", "classifier", "arrays", "decoder", "gguf"]
 
 INPUTS_FOLDER = "inputs"
 DTYPES = frozenset(
@@ -27,10 +27,14 @@ DTYPES = frozenset(
 def kind_of(artifact: Artifact) -> Kind | None:
     """The kind of an artifact's model; None if no starter runs it."""
     task = task_of(artifact.task)
-    if task.generates:
-        return "language" if GGUF_FILE in artifact.files else None
+    if task.generates and GGUF_FILE in artifact.files:
+        return "gguf"
     if MODEL_FILE not in artifact.files or task.takes_files:
         return None
+    if task.generates:
+        # Angles that a text's length changes ask for its first part again.
+        depends = any(value.name == "text_length" for value in artifact.inputs)
+        return None if depends else "decoder"
     if task.embeds:
         return "encoder"
     if task.classifies:

@@ -75,6 +75,13 @@ def classifier(bundle: Bundler, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def decoder(bundle: Bundler, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("decoder")
+    shutil.copytree(Path(__file__).parents[3] / "recipes" / "wren", folder / "wren")
+    return bundle(folder, "./wren", "text-generation", "int8-b32")
+
+
+@pytest.fixture(scope="session")
 def net(bundle: Bundler, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support import onnx_models
 

@@ -59,10 +59,14 @@ def built(bundle: Path, folder: Path, runtime: Path, *options: str) -> Path:
     return app
 
 
-def compiled(app: Path, program: str, runtime: Path) -> str:
+def compiled(app: Path, program: str, runtime: Path, *, tokenizers: bool = False) -> str:
     """One program of a starter, by one command."""
     libraries = runtime / "lib"
-    command = ("g++", "-std=c++17", "-I", str(runtime / "include"), f"{program}.cpp", "-o", program)
+    more = ("-DWITH_TOKENIZERS", "-I", str(TOKENIZERS), str(TOKENIZERS / "stand_in.cpp"))
+    command = (
+        *("g++", "-std=c++17", "-I", str(runtime / "include"), f"{program}.cpp", "-o", program),
+        *(more if tokenizers else ()),
+    )
     done = run(app, *command, "-L", str(libraries), "-lonnxruntime", f"-Wl,-rpath,{libraries}")
     assert done.returncode == 0, done.stderr
     return f"./{program}"
@@ -110,6 +114,16 @@ def test_a_classifier_without_tokenizers_refuses_text(
     refused = run(app, compiled(app, "main", runtime), TEXTS[0])
     assert refused.returncode == 1
     assert "-DTOKENIZERS=" in refused.stderr
+
+
+def test_a_language_model_in_onnx(decoder: Path, runtime: Path, tmp_path: Path) -> None:
+    app = write_starter(decoder, "cpp", tmp_path / "app")
+    make_mistake(app, "model.hpp", "past{position_}", "past{position_ + !!MISTAKE}")
+    selftest = compiled(app, "selftest", runtime, tokenizers=True)
+    require_judged(app, selftest)
+    main = compiled(app, "main", runtime, tokenizers=True)
+    wanted = "".join(edgeq.load(decoder).generate("It was", max_tokens=64))
+    assert run(app, main, "It was").stdout == f"It was{wanted}\n"
 
 
 def test_a_model_of_arrays(net: Path, runtime: Path, tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class Session {
     return answers;
   }
 
+  Ort::Session& runtime() { return session_; }
+
   const Json record;
   std::vector<std::string> inputs, outputs;
 

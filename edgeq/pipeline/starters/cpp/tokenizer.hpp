@@ -37,6 +37,16 @@ class Tokenizer {
     return ids;
   }
 
+  /// Without special tokens.
+  std::string decode(const std::vector<int64_t>& tokens) const {
+    const std::vector<uint32_t> ids(tokens.begin(), tokens.end());
+    tokenizers_decode(handle_, ids.data(), ids.size(), /*skip_special_token=*/1);
+    const char* text = nullptr;
+    size_t size = 0;
+    tokenizers_get_decode_str(handle_, &text, &size);
+    return {text, size};
+  }
+
  private:
   TokenizerHandle handle_;
 };
@@ -49,8 +59,12 @@ class Tokenizer {
 
   explicit Tokenizer(const std::filesystem::path&) {}
 
-  std::vector<int64_t> encode(const std::string&) const {
-    throw std::runtime_error(
+  std::vector<int64_t> encode(const std::string&) const { throw absent(); }
+  std::string decode(const std::vector<int64_t>&) const { throw absent(); }
+
+ private:
+  static std::runtime_error absent() {
+    return std::runtime_error(
         "built without a tokenizer, so it takes no text: "
         "git clone --recursive https://github.com/mlc-ai/tokenizers-cpp && "
         "cmake -B build -DTOKENIZERS=tokenizers-cpp && cmake --build build");

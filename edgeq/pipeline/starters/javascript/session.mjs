@@ -5,6 +5,6 @@ export const readJson = async (url) => JSON.parse(new TextDecoder().decode(await
 
 /** folder: the URL of an unpacked bundle, ending in a slash. */
 export async function openBundle(folder) {
-  const { artifact } = await readJson(new URL("bundle.json", folder));
-  return { artifact, session: await openSession(folder, artifact) };
+  const { artifact, end_tokens: endTokens } = await readJson(new URL("bundle.json", folder));
+  return { artifact, endTokens, session: await openSession(folder, artifact) };
 }
