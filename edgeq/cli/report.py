@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgeq.cli.exit import print_json
+from edgeq.cli.exit import end, print_json, refused
 from edgeq.cli.help import examples
 from edgeq.cli.options import Json, devices_option
+from edgeq.core.errors import InvalidInput
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 
@@ -55,14 +56,16 @@ def report(
         return
     with progress_line() as progress:
         found = write_report(source[0], out, device or [], as_json, progress)
+    refusal = InvalidInput(found.refused.values()) if found.refused else None
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json({**found.model_dump(mode="json"), **refused(refusal)})
     elif out is not None:
         from edgeq.core.units import format_bytes
         from edgeq.report.page.words import headline
 
         size = format_bytes(out.stat().st_size)
         make_console().print(f"{out}: {size}. {headline(found)}", soft_wrap=True)
+    end(refusal, as_json)
 
 
 @reports.command(
@@ -98,8 +101,10 @@ def explain(
     from edgeq.report.explanation import print_piece
 
     with progress_line() as progress:
-        piece = write(facts_of_source(source, device or [], plan, progress)).piece
+        facts = facts_of_source(source, device or [], plan, progress)
+    piece, refusal = write(facts).piece, InvalidInput(facts.refused) if facts.refused else None
     if as_json:
-        print_json(piece.model_dump(mode="json"))
+        print_json({**piece.model_dump(mode="json"), **refused(refusal)})
     else:
         print_piece(piece, make_console())
+    end(refusal, as_json)

@@ -35,12 +35,13 @@ class LoadedOtherwise(RuntimeWarning):
 
 
 class EdgeqError(Exception):
-    """Base of all errors that edgeq raises deliberately; carries one or more problems."""
+    """Base of all errors that edgeq raises deliberately; carries one or more distinct problems."""
 
     exit_code = EXIT_INVALID_INPUT
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
-        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        found = (problems,) if isinstance(problems, Problem) else problems
+        self.problems = tuple(dict.fromkeys(found))
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -52,7 +52,7 @@ def foretold(planned: Planned) -> Planned:
 def _prospects(planned: Planned) -> Iterator[tuple[str, Prospect]]:
     spec, task = planned.recipe.quantize, planned.recipe.model.task
     for format in planned.targets:
-        if missing(packages(spec.pending(format, task), fits=True)):
+        if planned.refuses(format) or missing(packages(spec.pending(format, task), fits=True)):
             continue
         for fit in spec.fit:
             yield f"{format}-{fit.variant_name}", prospect(planned, format, fit)

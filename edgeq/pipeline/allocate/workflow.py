@@ -54,7 +54,8 @@ def foreseen(planned: Planned, progress: Progress) -> Planned:
     known: list[Intent] = []
     for format in planned.targets:
         spec = planned.recipe.quantize
-        if missing(packages(spec.pending(format, planned.recipe.model.task), fits=True)):
+        fits = spec.pending(format, planned.recipe.model.task)
+        if planned.refuses(format) or missing(packages(fits, fits=True)):
             continue
         from edgeq.pipeline.allocate.allocation import foresee
 

@@ -109,7 +109,7 @@ def build_possible(
         for intent in spec.intents(format, task)
         if names is None or intent.name in names
     ]
-    require(intents)
+    require([intent for intent in intents if intent.name not in planned.impossible])
     require_known(planned.model)
     builder = _Builder(Stages(planned, store, progress))
     found: dict[str, Built] = {}
@@ -122,6 +122,9 @@ def build_possible(
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
+                if intent.name in planned.impossible:
+                    problems.append(planned.impossible[intent.name])
+                    continue
                 require([intent], fits=True)
                 found[intent.name] = builder.fitted(format, fit)
     builder.open_once(found.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -78,6 +78,10 @@ class Planned:
         devices, apple = self.targets.get(intent.format, {}), _of_releases(self.targets)
         return cached(intent, plan_artifact(self.recipe, self.model, intent, devices, apple))
 
+    def refuses(self, format: Format) -> bool:
+        """Whether no artifact of a file format can be built."""
+        return all(a.name in self.impossible for a in self.plan.artifacts if a.format == format)
+
     @property
     def devices(self) -> dict[str, Device]:
         """Every device of the recipe, by its id."""
@@ -113,11 +117,12 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             problems += error.problems
     if problems or model is None:
         raise InvalidInput(by_place(problems))
-    plan = _plan(recipe, model, devices)
+    plan, refused = _plan(recipe, model, devices)
     packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
     problems += too_old(recipe, document, packages, _of_releases(devices))
     problems += without_runtime(recipe, document, devices)
-    impossible = dict(unquantized(recipe, document, model, plan.artifacts))
+    able = [artifact for artifact in plan.artifacts if artifact.name not in refused]
+    impossible = {**refused, **dict(unquantized(recipe, document, model, able))}
     if len(impossible) == len(plan.artifacts):
         problems += impossible.values()
     if packages:
@@ -139,32 +144,31 @@ def _of_releases(targets: Mapping[Format, Mapping[str, Device]]) -> dict[str, De
 
 def _plan(
     recipe: Recipe, model: DescribedModel, targets: Mapping[Format, Mapping[str, Device]]
-) -> Plan:
-    artifacts = []
-    intents = []
-    apple = _of_releases(targets)
+) -> tuple[Plan, dict[str, Problem]]:
+    """The plan, and the problem of each artifact whose file format cannot hold the model.
+
+    Raises InvalidInput if none can.
+    """
+    artifacts: list[ArtifactPlan] = []
+    intents: list[Intent] = []
+    refused: dict[str, Problem] = {}
+    refusals: list[InvalidInput] = []
     for format, devices in targets.items():
-        notes = (*source_notes(model), *file_format(format).notes(model))
-        for intent in recipe.quantize.intents(format, recipe.model.task):
-            intents.append(intent)
-            artifacts.append(plan_artifact(recipe, model, intent, devices, apple, notes))
+        variants = recipe.quantize.intents(format, recipe.model.task)
         fits = recipe.quantize.pending(format, recipe.model.task)
-        for fit, intent in zip(recipe.quantize.fit, fits, strict=True):
-            intents.append(intent)
-            pending = ArtifactPlan(
-                name=intent.name,
-                format=format,
-                variant=intent.variant,
-                tensors=(),
-                weight_bytes=0,
-                download_bytes=fit.size or 0,
-                devices=tuple(devices),
-                pending="the sensitivity of its tensors is measured when it is built",
-                advice=notes,
-            )
-            artifacts.append(with_cache(pending, recipe, model, devices))
+        try:
+            artifacts += list(_of_format(recipe, model, format, targets))
+        except InvalidInput as refusal:
+            refusals.append(refusal)
+            for intent in (*variants, *fits):
+                refused[intent.name] = _whole(refusal.problems, format)
+                artifacts.append(_pending(intent, devices, "cannot be built: see the error below"))
+        else:
+            intents += [*variants, *fits]
+    if len(refusals) == len(targets):
+        raise InvalidInput(problem for refusal in refusals for problem in refusal.problems)
     wanted = packages(intents, fits=bool(recipe.quantize.fit))
-    return Plan(
+    plan = Plan(
         recipe=recipe.name,
         source=str(recipe.model.source),
         revision=model.located.revision,
@@ -175,6 +179,52 @@ def _plan(
         extras=tuple(wanted),
         reference=reference_of(model),
     )
+    return plan, refused
+
+
+def _of_format(
+    recipe: Recipe,
+    model: DescribedModel,
+    format: Format,
+    targets: Mapping[Format, Mapping[str, Device]],
+) -> Iterator[ArtifactPlan]:
+    """The artifacts of a file format. Raises InvalidInput if it cannot hold the model."""
+    devices, apple = targets[format], _of_releases(targets)
+    notes = (*source_notes(model), *file_format(format).notes(model))
+    for intent in recipe.quantize.intents(format, recipe.model.task):
+        yield plan_artifact(recipe, model, intent, devices, apple, notes)
+    fits = recipe.quantize.pending(format, recipe.model.task)
+    for fit, intent in zip(recipe.quantize.fit, fits, strict=True):
+        why = "the sensitivity of its tensors is measured when it is built"
+        pending = _pending(intent, devices, why, fit.size or 0, notes)
+        yield with_cache(pending, recipe, model, devices)
+
+
+def _pending(
+    intent: Intent,
+    devices: Iterable[str],
+    why: str,
+    download_bytes: int = 0,
+    notes: tuple[str, ...] = (),
+) -> ArtifactPlan:
+    """An artifact whose tensors are not known."""
+    return ArtifactPlan(
+        name=intent.name,
+        format=intent.format,
+        variant=intent.variant,
+        tensors=(),
+        weight_bytes=0,
+        download_bytes=download_bytes,
+        devices=tuple(devices),
+        pending=why,
+        advice=notes,
+    )
+
+
+def _whole(problems: Sequence[Problem], format: Format) -> Problem:
+    """Why a file format cannot hold the model, as one problem of several formats."""
+    what = "; ".join(problem.what for problem in problems)
+    return Problem(problems[0].where, what, f"remove the target 'format: {format}'")
 
 
 def plan_artifact(

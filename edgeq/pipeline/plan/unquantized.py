@@ -23,7 +23,7 @@ _MOST_NAMED = 3
 
 
 def unquantized(
-    recipe: Recipe, document: Document, model: DescribedModel, artifacts: tuple[ArtifactPlan, ...]
+    recipe: Recipe, document: Document, model: DescribedModel, artifacts: Sequence[ArtifactPlan]
 ) -> Iterator[tuple[str, Problem]]:
     """Artifacts of integers or palettes that leave every weight a float, each with its problem."""
     by_name: Mapping[str, ArtifactPlan] = {artifact.name: artifact for artifact in artifacts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeq.core.budgets import BUDGETS
+from edgeq.core.errors import Problem
 from edgeq.pipeline.check.verdict import Status
 
 _DEVICE_LIMITS = {
@@ -141,7 +142,7 @@ class Facts:
     is_planned: whether nothing was built yet, and figures are computed from the plan. pending:
     artifacts whose number formats are chosen for a budget when they are built. waiting: set if this
     artifact is one of them; size and bits are then the maximum. parts: the models that ship
-    together, if it is not one alone.
+    together, if it is not one alone. refused: why artifacts cannot be built.
     """
 
     name: str
@@ -178,6 +179,7 @@ class Facts:
     is_planned: bool = False
     pending: tuple[str, ...] = ()
     waiting: OpenBudget | None = None
+    refused: tuple[Problem, ...] = ()
 
     def budget(self, *names: str) -> BudgetOutcome | None:
         """The first of these budgets that the recipe has and that has a value."""

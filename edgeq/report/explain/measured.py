@@ -81,6 +81,7 @@ def facts_of(report: Report) -> Facts:
         agreement=_agreement(measured) if task.detects or task.transcribes else None,
         proof=_proof(record),
         others=tuple(c.device.name for c in cards if c is not card),
+        refused=tuple(report.refused.values()),
     )
 
 

@@ -128,8 +128,11 @@ def facts_of_artifact(
         moved=None,
         others=tuple(d.name for d in planned.devices.values() if d.id != device.id),
         is_planned=True,
-        pending=tuple(a.name for a in planned.plan.artifacts if a.pending),
+        pending=tuple(
+            a.name for a in planned.plan.artifacts if a.pending and a.name not in planned.impossible
+        ),
         waiting=_waiting(planned, artifact),
+        refused=tuple(planned.impossible.values()),
     )
 
 

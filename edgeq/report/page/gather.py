@@ -21,7 +21,7 @@ from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
 from edgeq.formats.bundle import read_bundle, read_verdicts
 from edgeq.models.architectures import DEFAULT_CONTEXT
-from edgeq.pipeline.build.build import build, settled
+from edgeq.pipeline.build.build import build_possible, settled
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import chosen_devices, kept_verdicts
@@ -68,7 +68,7 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
     progress("read the recipe")
     planned = make_plan(path, weights=True)
     devices = chosen_devices(planned, names)
-    built = build(planned, Store(), progress)
+    built, _ = build_possible(planned, Store(), progress)
     planned = settled(planned, built)
     verdicts, step = thinned(tuple(kept_verdicts(planned, built, devices, progress)))
     known = Known(planned, progress)
@@ -104,6 +104,7 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
         verdicts=verdicts,
         frontier=_frontier(planned, devices),
         kept=step,
+        refused=dict(planned.impossible),
         images=redrawn_images(path.parent / evaluation.path, verdicts) if evaluation else {},
     )
 

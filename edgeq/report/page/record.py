@@ -131,7 +131,9 @@ class Report(Frozen):
         default=None, description="Results of `edgeq frontier`; None if it was not run."
     )
     kept: int = Field(default=1, description="Every n-th time sample is included.")
-
+    refused: dict[str, Problem] = Field(
+        default_factory=dict, description="Why artifacts of the recipe cannot be built, by name."
+    )
     images: dict[str, str] = Field(
         default_factory=dict,
         description="Small copies of images with other boxes, as data: addresses, by name.",
