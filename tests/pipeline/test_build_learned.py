@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +15,9 @@ pytest.importorskip("optimum", reason="the build side is not installed")
 pytest.importorskip("xllamacpp", reason="GGUF is not installed")
 
 from edgeq.core.artifact import Artifact
-from edgeq.pipeline.learn import train
+from edgeq.pipeline.learn import stage, train
 from edgeq.pipeline.workflow import build_recipe
+from edgeq.quantize.number_formats import QuantizedTensor
 from tests.support import tiny_decoders
 
 DECODER = """\
@@ -53,3 +57,29 @@ def test_formats_share_what_was_learned(tmp_path: Path, monkeypatch: pytest.Monk
             name for name in artifact.tensors if name.endswith(("_proj.weight", "tokens.weight"))
         ]
         assert {artifact.tensors[name].method for name in names} == {"learned"}
+
+
+def test_codes_that_are_worse_in_the_files_own_runtime_are_not_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training here takes its own word for it, and returns codes with every other sign turned."""
+    tiny_decoders.make(tmp_path / "tiny", "smollm2", num_hidden_layers=1)
+    (tmp_path / "calibration.txt").write_text(tiny_decoders.TEXT.read_text()[:5000])
+
+    def worse(*arguments: Any) -> dict[str, QuantizedTensor]:
+        start, trained = arguments[3:5]
+        return {
+            name: dataclasses.replace(tensor, codes=-tensor.codes, method="learned")
+            if name in trained
+            else tensor
+            for name, tensor in start.items()
+        }
+
+    monkeypatch.setattr(stage, "learn", worse)
+    (onnx, gguf), said = built(tmp_path, DECODER, tmp_path / "store", monkeypatch)
+    for artifact in (onnx, gguf):
+        methods = {each.method for each in artifact.tensors.values()}
+        assert "gptq" in methods and "learned" not in methods
+        (line,) = [each for each in said if each.startswith(f"{artifact.name}: trained codes lose")]
+        lost, kept = map(float, re.findall(r"(?:lose|with) (\d+\.\d+)", line))
+        assert lost > kept
