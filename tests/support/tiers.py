@@ -100,6 +100,7 @@ RARE = (
 FAST = (
     "measure/test_bystanders.py",
     "measure/test_disagreement.py",
+    "measure/test_interval_formulas.py",
     "measure/test_intervals.py",
     "measure/test_latency.py",
     "measure/test_metrics.py",
