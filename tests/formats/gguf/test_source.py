@@ -14,9 +14,10 @@ pytest.importorskip("torch", reason="the build side is not installed")
 pytest.importorskip("transformers", reason="the build side is not installed")
 
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.gguf.header import read_header
+from edgeq.formats.gguf.header import TensorEntry, read_header
 from edgeq.formats.gguf.source.directory import notes_of, unpacked
 from edgeq.formats.gguf.source.tokenizer import tokenizer_of
+from edgeq.formats.gguf.source.weights import float_rows
 from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.formats.hard_texts import ORDINARY_TEXTS
@@ -24,6 +25,7 @@ from edgeq.formats.tokenizer import open_tokenizer
 from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import read_directory
 from edgeq.models.weights import open_weights
+from edgeq.quantize.ggml.types import TYPES
 from tests.formats.gguf.test_write import open_model, write
 from tests.support import tiny_decoders
 
@@ -124,3 +126,42 @@ def test_lists_that_do_not_fit_the_tokens_are_refused(
     changed = replace(header.metadata[name], value=np.array(value, dtype))
     with pytest.raises(InvalidInput, match=said):
         tokenizer_of(replace(header, metadata={**header.metadata, name: changed}))
+
+
+@pytest.mark.parametrize("value", [MetaValue("uint32", 1 << 20), MetaValue("string", "<s>")])
+def test_a_first_token_that_is_none_is_refused(value: MetaValue, tmp_path: Path) -> None:
+    write(tiny_decoders.make(tmp_path / "model", "llama"), tmp_path / "model.gguf")
+    header = read_header(tmp_path / "model.gguf")
+    metadata = {**header.metadata, "tokenizer.ggml.bos_token_id": value}
+    with pytest.raises(InvalidInput, match=r"bos_token_id is .*, and it has"):
+        tokenizer_of(replace(header, metadata=metadata))
+
+
+def test_a_token_that_is_there_twice_is_refused_before_the_file_is_unpacked(
+    tmp_path: Path,
+) -> None:
+    """llama.cpp ends a process that opens one."""
+    write(tiny_decoders.make(tmp_path / "model", "llama"), tmp_path / "model.gguf")
+    header = read_header(tmp_path / "model.gguf")
+    tokens = header.metadata["tokenizer.ggml.tokens"]
+    twice = replace(tokens, value=[*tokens.value[:-1], tokens.value[-2]])
+    metadata = {**header.metadata, "tokenizer.ggml.tokens": twice}
+    specs = [(name, entry.shape, entry.type) for name, entry in header.tensors.items()]
+    content = (tmp_path / "model.gguf").read_bytes()
+
+    def data(name: str) -> Any:
+        entry = header.tensors[name]
+        piece = content[entry.offset : entry.offset + entry.nbytes]
+        return iter([np.frombuffer(piece, np.uint8)])
+
+    write_gguf(tmp_path / "twice.gguf", metadata, specs, data)
+    with pytest.raises(InvalidInput, match="has a token twice"):
+        unpacked(tmp_path / "twice.gguf", "recipe")
+
+
+def test_a_type_whose_values_are_unknown_is_refused(tmp_path: Path) -> None:
+    kind = TYPES["Q8_K"]
+    (tmp_path / "rows").write_bytes(bytes(kind.block_bytes))
+    entry = TensorEntry("w", (1, kind.block), kind, 0, kind.block_bytes, tmp_path / "rows")
+    with pytest.raises(InvalidInput, match="w is stored as Q8_K"):
+        next(float_rows(entry))

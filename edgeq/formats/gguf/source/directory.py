@@ -14,6 +14,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.requantize import is_readable
+from edgeq.formats.gguf.sanity import require_sane
 from edgeq.formats.gguf.source.config import DIVISORS, config_of
 from edgeq.formats.gguf.source.tokenizer import settings_of, tokenizer_of
 from edgeq.formats.gguf.source.unread import spelled_tokens, unread_config
@@ -35,9 +36,10 @@ def unpacked(path: Path, where: str) -> Path:
     """The directory for the file at `path`; of an architecture that edgeq does not read, it has
     sizes and tokens without weights.
 
-    Raises InvalidInput, naming `where` in the recipe.
+    Raises InvalidInput, naming `where` in the recipe, or the key that llama.cpp would not survive.
     """
     header = _whole(path, where)
+    require_sane(header)
     hashes = [canonical.sha256_of_file(each) for each in header.paths]
     key = {"gguf": hashes[0] if len(hashes) == 1 else hashes, "layout": _LAYOUT}
 

@@ -152,20 +152,20 @@ def _sentence_piece(header: Header, texts: list[str], types: list[TokenType]) ->
 def _around(header: Header, texts: list[str]) -> dict[str, Any] | None:
     """The tokens that llama.cpp puts around a text."""
     usual = header.get(f"{_KEY}model") == "llama"
-    first = header.get(f"{_KEY}bos_token_id")
-    last = header.get(f"{_KEY}eos_token_id")
-    has_first = first is not None and header.get(f"{_KEY}add_bos_token", usual)
-    has_last = last is not None and header.get(f"{_KEY}add_eos_token", False)
-    if not (has_first or has_last):
+    first, last = (_id_of(header, f"{_KEY}{name}_token_id", texts) for name in ("bos", "eos"))
+    before = [first] if first is not None and header.get(f"{_KEY}add_bos_token", usual) else []
+    after = [last] if last is not None and header.get(f"{_KEY}add_eos_token", False) else []
+    if not (before or after):
         return None
     text: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
-    used = {texts[id]: id for id, has in ((first, has_first), (last, has_last)) if has}
 
     def token(id: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": texts[id], "type_id": 0}}
 
-    single = [*([token(first)] if has_first else []), text, *([token(last)] if has_last else [])]
-    special = {text: {"id": text, "ids": [id], "tokens": [text]} for text, id in used.items()}
+    single = [*map(token, before), text, *map(token, after)]
+    special = {
+        texts[id]: {"id": texts[id], "ids": [id], "tokens": [texts[id]]} for id in before + after
+    }
     pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}]
     return {
         "type": "TemplateProcessing",
@@ -173,3 +173,12 @@ def _around(header: Header, texts: list[str]) -> dict[str, Any] | None:
         "pair": pair,
         "special_tokens": special,
     }
+
+
+def _id_of(header: Header, key: str, texts: Sequence[str]) -> int | None:
+    """The token that a key names, if it does. Raises InvalidInput unless there is such a token."""
+    found = header.get(key)
+    if found is None or (isinstance(found, int) and 0 <= found < len(texts)):
+        return found
+    what = f"{key} is {found!r}, and it has {len(texts)} tokens"
+    raise InvalidInput(Problem(str(header.path), what, "download it again"))
