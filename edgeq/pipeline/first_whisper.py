@@ -73,6 +73,12 @@ def is_whisper(folder: Path) -> bool:
     return read_optional(folder / "config.json").get("model_type") == "whisper"
 
 
+def is_exported(folder: Path) -> bool:
+    """Whether a directory has all of what optimum makes of Whisper, with a cache."""
+    names = (_ENCODER, _FIRST, _LATER, _EXTRACTOR, _GENERATION)
+    return is_whisper(folder) and all((folder / name).is_file() for name in names)
+
+
 class Whisper(Frozen):
     """What the files of an exported Whisper say."""
 

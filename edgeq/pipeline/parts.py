@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from edgeq.pipeline.build.build import Built, build_float, build_possible, settl
 from edgeq.pipeline.check import kept
 from edgeq.pipeline.check.check import CheckRequest, check
 from edgeq.pipeline.check.reference import evaluation_of
+from edgeq.pipeline.check.speech_reference import speech_answers, speech_versions
 from edgeq.pipeline.check.verdict import Verdict, exit_status, worst
 from edgeq.pipeline.check.workflow import (
     by_place,
@@ -211,7 +213,8 @@ def _verdict_path(whole: Whole, item: Built, device: Device, place: Place) -> Pa
         for name, planned in whole.parts.items()
     }
     given = recipe.data.evaluation
-    return kept.path_of(item.path, device, place, recipe.budgets, given, base, parts=timed)
+    by = speech_versions(base / recipe.speech.tokenizer) if recipe.speech else {}
+    return kept.path_of(item.path, device, place, recipe.budgets, given, base, parts=timed, by=by)
 
 
 def _checked(
@@ -234,9 +237,18 @@ def _checked(
             alternatives={},
             full=full,
             recipe=str(whole.path),
+            reference=_reference(whole, progress),
         )
         (verdict,) = check(request, place, progress)
     return verdict
+
+
+def _reference(whole: Whole, progress: Progress) -> Callable[[Evaluation], Path] | None:
+    """What records the original's texts; None if the parts' float models are the reference."""
+    speech, base = whole.recipe.speech, whole.path.parent
+    if speech is None or not speech_versions(base / speech.tokenizer):
+        return None
+    return functools.partial(speech_answers, speech, base, Store(), progress)
 
 
 def _evaluation(

@@ -35,6 +35,7 @@ from edgeq.places.process import PassFailed
 from edgeq.places.remote import RemotePlace
 from edgeq.recipe import array_sets, data_sets
 from edgeq.recipe.load import load_recipe
+from tests.faults import sources
 from tests.support import onnx_models, samples, tiny_bert
 from tests.support.bundles import unchecked_bundle
 from tests.support.hostile_device import GREETING
@@ -355,6 +356,10 @@ KINDS = {
     "ONNX graphs": Kind("model.onnx", _onnx_content, _onnx),
     "GGUF headers": GgufKind("model.gguf", _gguf_content, _gguf_header),
     "GGUF files, loaded": GgufKind("model.gguf", _gguf_content, edgeq.load),
+    "GGUF sources": GgufKind("model.gguf", sources.read_content, sources.plan_and_build),
+    "GGUF sources of other architectures": GgufKind(
+        "model.gguf", sources.unread_content, sources.plan_and_build
+    ),
     "records of artifacts": Kind(ARTIFACT_FILE, _record_content, _record),
     "bundles": Kind("bundle.zip", _bundle_content, _load),
     "flipped bits in bundles": FlippedKind("bundle.zip", _bundle_content, _load),

@@ -38,7 +38,8 @@ def campaigns() -> list[Campaign]:
     """One for each kind of file."""
     counts = {"GGUF files, loaded": (0, 1000), "messages of a device": (8, 400)}
     counts |= {"crafted bundles": (42, 126), "flipped bits in bundles": (40, 1000)}
-    counts |= {"ONNX graphs": (30, 1000)}
+    counts |= {"ONNX graphs": (30, 1000), "GGUF sources": (8, 1000)}
+    counts |= {"GGUF sources of other architectures": (4, 1000)}
     return [
         Campaign(
             name if name.startswith(("flipped", "crafted")) else f"mutated {name}",

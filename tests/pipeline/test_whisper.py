@@ -6,6 +6,7 @@ import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 pytest.importorskip("optimum", reason="the build side is not installed")
 
 import torch
-from transformers import WhisperFeatureExtractor
+from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
 import edgeq
 from edgeq.core.artifact import ValueInfo
@@ -22,11 +23,20 @@ from edgeq.core.audio import AudioSettings, MelSettings
 from edgeq.core.errors import InvalidInput
 from edgeq.core.store import Store
 from edgeq.formats.audio import prepared_audio
+from edgeq.measure.arrays import read_arrays
+from edgeq.measure.inputs import Evaluation
+from edgeq.measure.reference import ANSWERS_FILE, reference_name
+from edgeq.pipeline.build.audio_arrays import prepared_recordings
 from edgeq.pipeline.build.build import Built, build_float
-from edgeq.pipeline.check import workflow
+from edgeq.pipeline.check import speech_reference, workflow
+from edgeq.pipeline.check.speech_reference import speech_answers, speech_versions
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.parts import assemble, plan_whole
+from edgeq.pipeline.proof.request import SpeechRequest
+from edgeq.pipeline.proof.speech_original import record_texts
 from edgeq.pipeline.workflow import build_recipe, check
+from edgeq.recipe.file_sets import PREPARED_ARRAYS
+from edgeq.recipe.parts import load_parts
 from tests.support.tiny_whisper import TinyWhisper, original_texts, save_whisper
 from tests.support.tones import save_wav
 
@@ -137,6 +147,69 @@ def test_settings_without_support_are_refused(
     assert message in str(refused.value)
 
 
+@pytest.fixture
+def answered(case: Case, tmp_path: Path) -> SpeechRequest:
+    """What asks transformers for the texts of the recordings."""
+    recipe = load_parts(case.recipe)
+    assert recipe.speech is not None
+    settings, (value,) = recipe.speech.audio, case.floats.artifact.inputs
+    folder = case.recipe.parent / "evaluation"
+    given = prepared_recordings(folder, None, settings, value, Store(tmp_path / "store"), quiet)
+    (tmp_path / "answers").mkdir()
+    return SpeechRequest(
+        directory=case.whisper.exported,
+        arrays=given / PREPARED_ARRAYS,
+        outputs=tmp_path / "answers",
+        prompt=recipe.speech.decoding.prompt,
+        audio=settings,
+    )
+
+
+def test_the_reference_is_what_transformers_writes(case: Case, answered: SpeechRequest) -> None:
+    recorded = record_texts(answered)
+    assert recorded.runtime.startswith("transformers 4")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(case.whisper.directory)
+    found = [tokenizer.decode(ids) for ids in read_arrays(answered.outputs / ANSWERS_FILE)]
+    samples = [torch.from_numpy(heard(*pair)) for pair in zip(SECONDS, range(9), strict=False)]
+    assert [text.strip() for text in found] == original_texts(case.whisper, samples)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": (257, 258, 260)}, r"begins a text with \[257, 258, 260, 261\]"),
+        ({"prompt": (257, 259, 258, 260, 261)}, r"begins a text with \[257, 25[89], 260, 261\]"),
+        ({"audio": AudioSettings(seconds=30, mel=MelSettings(bins=80, window=512))}, "spectrum of"),
+        ({"audio": AudioSettings(seconds=20, mel=MelSettings(bins=80))}, "spectrum of silence"),
+    ],
+)
+def test_a_recipe_that_reads_or_begins_otherwise_is_refused(
+    answered: SpeechRequest, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        record_texts(answered.model_copy(update=change))
+
+
+def test_texts_are_recorded_once(case: Case, answered: SpeechRequest, tmp_path: Path) -> None:
+    speech = load_parts(case.recipe).speech
+    assert speech is not None
+    said: list[str] = []
+    given = Evaluation(answered.arrays.parent)
+    rest = (case.recipe.parent, Store(tmp_path / "store"), said.append, given)
+    folder = speech_answers(speech, *rest)
+    assert reference_name(folder).startswith("transformers 4")
+    assert speech_answers(speech, *rest) == folder
+    assert said == ["run the original on the evaluation data"]
+
+
+def test_what_cannot_be_run_has_no_versions(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the float models of the parts are the reference."""
+    assert {"transformers", "optimum"} < {*speech_versions(case.whisper.exported)}
+    assert speech_versions(case.whisper.directory) == {}
+    monkeypatch.setattr(speech_reference, "is_installed", lambda: False)
+    assert speech_versions(case.whisper.exported) == {}
+
+
 def test_a_verdict_counts_words(
     case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -144,6 +217,7 @@ def test_a_verdict_counts_words(
     # Emulated CPUs take a minute, and tests of their own.
     monkeypatch.setattr(workflow, "_comparison", lambda *_: contextlib.nullcontext())
     (verdict,) = check(case.recipe, ["here"], False, quiet)
+    assert verdict.measurement.reference.startswith("transformers 4")
     quality = verdict.measurement.quality
     assert quality is not None
     assert {*quality.scores} == {"agreement"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,9 +43,10 @@ def make_foreign(folder: Path) -> Path:
     return rewritten(source, folder / "foreign.gguf", "internlm2", {}, {})
 
 
-def make_mixture(folder: Path) -> Path:
-    """A mixture of four experts, two for each token."""
-    source = write_file(tiny_decoders.make(folder / "m", "qwen3"), folder / "qwen3.gguf")
+def make_mixture(folder: Path, **overrides: Any) -> Path:
+    """A mixture of four experts, two for each token. overrides: settings of config.json."""
+    model = tiny_decoders.make(folder / "m", "qwen3", **overrides)
+    source = write_file(model, folder / "qwen3.gguf")
     tensors = read_header(source).tensors
     rng, made = np.random.default_rng(0), {}
     for name in [name for name in tensors if "ffn_" in name and "norm" not in name]:

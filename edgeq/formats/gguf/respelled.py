@@ -27,12 +27,13 @@ _FILLS = frozenset(
         *("<|prefix|>", "<|suffix|>", "<|middle|>", "[PAD]"),
     }
 )
-_CONTROL = USUAL_ENDS | _FILLS
+TAKEN_FOR_CONTROL = USUAL_ENDS | _FILLS
+"""Spellings of tokens that are control tokens to llama.cpp, whatever a file says."""
 
 
 def spellings(text: str) -> tuple[str, ...]:
     """The possible spellings of an ordinary token in a GGUF file with a byte-level vocabulary."""
-    return (text, text + _BYTE_SPACE) if text in _CONTROL else (text,)
+    return (text, text + _BYTE_SPACE) if text in TAKEN_FOR_CONTROL else (text,)
 
 
 def keep_ordinary(tokens: Tokens, tokenizer: Tokenizer) -> tuple[Tokens, tuple[str, ...]]:
@@ -57,7 +58,7 @@ def keep_ordinary(tokens: Tokens, tokenizer: Tokenizer) -> tuple[Tokens, tuple[s
 def _mistaken(tokens: Tokens) -> Iterator[int]:
     known = set(tokens.texts)
     for row, text in enumerate(tokens.texts):
-        is_ordinary = text in _CONTROL and tokens.types[row] == TokenType.NORMAL
+        is_ordinary = text in TAKEN_FOR_CONTROL and tokens.types[row] == TokenType.NORMAL
         if is_ordinary and text + _BYTE_SPACE not in known:
             yield row
 

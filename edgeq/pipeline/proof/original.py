@@ -17,7 +17,7 @@ from edgeq.models.graphs.decoder_rope import rotations
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.model import DescribedModel
 from edgeq.models.original.network import is_installed, unknown_architecture
-from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
+from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest, SpeechRequest
 from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, proof_texts
 from edgeq.places.process import PassFailed, run_worker
 from edgeq.recipe import data_sets
@@ -66,7 +66,7 @@ def require_known(model: DescribedModel) -> None:
             raise InvalidInput(unknown)
 
 
-def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
+def run_original(request: ProofRequest | AnswersRequest | SpeechRequest) -> dict[str, Any]:
     """The reply of a process that runs the original.
 
     Raises InvalidInput if it ends without a reply.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.audio import AudioSettings
 from edgeq.core.tasks import SENTENCE_EMBEDDING
 from edgeq.core.terms import Continuation, TextOrPair
 from edgeq.places.process import Request
@@ -52,6 +53,21 @@ class AnswersRequest(Frozen):
     texts: tuple[TextOrPair, ...] = ()
     windows: tuple[tuple[int, ...], ...] = ()
     asked: tuple[tuple[Continuation, ...], ...] = ()
+
+
+class SpeechRequest(Frozen):
+    """Write the tokens that the speech recogniser in `directory` makes of recordings to `outputs`.
+
+    directory: as optimum exports it. arrays: the encoder's inputs, in an .npz. prompt: the tokens
+    that the recipe begins a text with. outputs: see `AnswersRequest`.
+    """
+
+    work: Literal["speech"] = "speech"
+    directory: Path
+    arrays: Path
+    outputs: Path
+    prompt: tuple[int, ...]
+    audio: AudioSettings
 
 
 class OpenRequest(Frozen):

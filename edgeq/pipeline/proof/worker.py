@@ -10,9 +10,11 @@ from pydantic import TypeAdapter
 from edgeq.core.imports import do_without
 from edgeq.measure.worker import serve
 from edgeq.models.original.network import offline
-from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
+from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest, SpeechRequest
 
-_REQUESTS: TypeAdapter[ProofRequest | AnswersRequest] = TypeAdapter(ProofRequest | AnswersRequest)
+_REQUESTS: TypeAdapter[ProofRequest | AnswersRequest | SpeechRequest] = TypeAdapter(
+    ProofRequest | AnswersRequest | SpeechRequest
+)
 
 
 def perform(given: bytes) -> dict[str, Any]:
@@ -25,6 +27,10 @@ def perform(given: bytes) -> dict[str, Any]:
         from edgeq.pipeline.proof.prove import prove
 
         return prove(request).model_dump(mode="json")
+    if isinstance(request, SpeechRequest):
+        from edgeq.pipeline.proof.speech_original import record_texts
+
+        return record_texts(request).model_dump(mode="json")
     from edgeq.pipeline.proof.answers import record_answers
 
     return record_answers(request).model_dump(mode="json")

@@ -27,6 +27,7 @@ from edgeq.formats.gguf.tokens import TokenType, tokens_of
 from edgeq.formats.gguf.vocabulary import phi3_strips, vocabulary_of
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.formats.hard_texts import HARD_TEXTS
+from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from tests.support import tiny_decoders
 from tests.support.vocabularies import directory_of, save, save_style, values, whole
 
@@ -41,6 +42,30 @@ def test_ids_are_equal_on_hard_texts(tmp_path: Path, style: str) -> None:
     vocabulary = vocabulary_of(directory, rows)
     notes = require_parity(directory, whole(vocabulary), rows)
     assert bool(notes) == (style in ("gemma", "qwen2"))
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("style", ["sentencepiece", "gemma"])
+def test_texts_that_fall_back_to_bytes_are_those_of_transformers(
+    tmp_path: Path, style: str, legacy: bool
+) -> None:
+    """Llama's class, which has rules of its own for spaces, on texts without Gemma's U+2581."""
+    transformers = pytest.importorskip("transformers", reason="the build side is not installed")
+    directory = save_style(tmp_path, style, tokenizer_class="LlamaTokenizerFast", legacy=legacy)
+    original = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert type(original).__name__ == "LlamaTokenizerFast"
+    rows = tiny_decoders.tokenizer_of(style).get_vocab_size()
+    path = tmp_path / "vocabulary.gguf"
+    write_gguf(path, whole(vocabulary_of(directory, rows)), [], lambda name: iter(()))
+    llama, own = (
+        LlamaModel(path, vocabulary_only=True),
+        DecoderTokenizer(directory.tokenizer_json()),
+    )
+    markers = ("Hi</s> there", "<s>user\n", " </s> a", "<0x0A>", "a<0x41>b", "x <unk> y", "\x01é")
+    for text in [*(t for t in HARD_TEXTS if "▁" not in t), *markers]:
+        wanted = original(text).input_ids
+        assert own.ids(text, True) == wanted, text
+        assert llama.tokens(text) == wanted, text
 
 
 def test_wren_and_minilm_are_read_alike() -> None:

@@ -14,8 +14,9 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.requantize import is_readable
+from edgeq.formats.gguf.sanity import require_sane
 from edgeq.formats.gguf.source.config import DIVISORS, config_of
-from edgeq.formats.gguf.source.tokenizer import settings_of, tokenizer_of
+from edgeq.formats.gguf.source.tokenizer import marks_in_pieces, settings_of, tokenizer_of
 from edgeq.formats.gguf.source.unread import spelled_tokens, unread_config
 from edgeq.formats.gguf.source.weights import float_rows, write_empty, write_weights
 from edgeq.formats.gguf.trial import require_survivor
@@ -26,7 +27,7 @@ from edgeq.quantize.ggml.types import TYPES
 
 WEIGHTS_FILE = "model.safetensors"
 _TYPES = "gguf-types.json"  # how many matrices the file has of each type
-_LAYOUT = 2  # of the directory: increase it when the same file would be unpacked differently
+_LAYOUT = 3  # of the directory: increase it when the same file would be unpacked differently
 _AGAIN = "download it again"
 _NEAR = ("F32", "F16", "BF16", "Q8_0")
 
@@ -35,9 +36,10 @@ def unpacked(path: Path, where: str) -> Path:
     """The directory for the file at `path`; of an architecture that edgeq does not read, it has
     sizes and tokens without weights.
 
-    Raises InvalidInput, naming `where` in the recipe.
+    Raises InvalidInput, naming `where` in the recipe, or the key that llama.cpp would not survive.
     """
     header = _whole(path, where)
+    require_sane(header)
     hashes = [canonical.sha256_of_file(each) for each in header.paths]
     key = {"gguf": hashes[0] if len(hashes) == 1 else hashes, "layout": _LAYOUT}
 
@@ -107,11 +109,21 @@ def notes_of(directory: Path, file: Path) -> tuple[str, ...]:
     """What a reader of a plan must know about `file`, which `directory` was unpacked from."""
     types = json.loads((directory / _TYPES).read_text(encoding="utf-8"))
     coarse = [f"{count} of {name}" for name, count in types.items() if name not in _NEAR]
-    if not coarse:
-        return ()
+    marks = marks_in_pieces(directory)
+    return (*((_rounded(file, coarse),) if coarse else ()), *((_of_marks(marks),) if marks else ()))
+
+
+def _rounded(file: Path, coarse: list[str]) -> str:
     return (
         f"{file.name} is already quantized ({', '.join(coarse)} matrices): rounding twice adds "
-        f"error, and quality is compared with this file, not with the model it was made from",
+        f"error, and quality is compared with this file, not with the model it was made from"
+    )
+
+
+def _of_marks(marks: list[str]) -> str:
+    return (
+        f"its chat template writes {', '.join(marks)}, ordinary tokens of the file: llama.cpp "
+        f"reads them in pieces, and the model that it was made from perhaps each as one token"
     )
 
 

@@ -6,15 +6,22 @@ the same ids is compared on texts before anything is built.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header
 from edgeq.formats.gguf.pretokenizers import steps_of
+from edgeq.formats.gguf.respelled import TAKEN_FOR_CONTROL
 from edgeq.formats.gguf.tokens import WORD_START, TokenType
 
 _KEY = "tokenizer.ggml."
+_MARK = re.compile(r"<[^<>\s]{2,}>|\[/?[A-Z_]{2,}\]")
 _WHOLE_WORDS_FIRST = ("llama-bpe", "llama3", "lfm2", "tekken")
 
 
@@ -41,8 +48,10 @@ def tokenizer_of(header: Header) -> dict[str, Any]:
 
 
 def texts_and_types(header: Header, numbers: Sequence[int]) -> tuple[list[str], list[TokenType]]:
-    """Every token's text and type. Raises InvalidInput unless `numbers` has a known type for
-    each."""
+    """Every token's text and type, as llama.cpp takes it.
+
+    Raises InvalidInput unless `numbers` has a known type for each.
+    """
     texts = [str(text) for text in header.get(f"{_KEY}tokens", ())]
     if not texts or len(numbers) != len(texts):
         what = f"it has {len(texts)} tokens and types of {len(numbers)}"
@@ -50,7 +59,11 @@ def texts_and_types(header: Header, numbers: Sequence[int]) -> tuple[list[str], 
     if unknown := {int(number) for number in numbers} - set(TokenType):
         what = f"it has tokens of the types {sorted(unknown)[:3]}, which llama.cpp does not know"
         raise InvalidInput(Problem(str(header.path), what, "download it again"))
-    return texts, [TokenType(int(number)) for number in numbers]
+    types = [TokenType(int(number)) for number in numbers]
+    for id, text in enumerate(texts):
+        if types[id] is TokenType.NORMAL and text in TAKEN_FOR_CONTROL:
+            types[id] = TokenType.CONTROL
+    return texts, types
 
 
 def settings_of(header: Header) -> dict[str, Any]:
@@ -63,7 +76,7 @@ def settings_of(header: Header) -> dict[str, Any]:
         for meaning, key in SPECIAL_TOKENS.items()
         if isinstance(id := header.get(_KEY + key), int)
         and id < len(types)
-        and types[id] in special
+        and (types[id] in special or texts[id] in TAKEN_FOR_CONTROL)
     }
     template = header.get("tokenizer.chat_template")
     return {
@@ -71,6 +84,27 @@ def settings_of(header: Header) -> dict[str, Any]:
         **names,
         **({} if template is None else {"chat_template": str(template)}),
     }
+
+
+def marks_in_pieces(directory: Path) -> list[str]:
+    """Tokens like <|user|> that a chat template writes and no text is read as; of an unpacked file.
+
+    Where only llama.cpp knows how texts are read, ordinary tokens that look like that.
+    """
+    content, settings = (
+        json.loads((directory / name).read_text(encoding="utf-8"))
+        for name in ("tokenizer.json", "tokenizer_config.json")
+    )
+    model, whole = content["model"], {token["content"] for token in content["added_tokens"]}
+    found = [
+        mark
+        for mark in dict.fromkeys(_MARK.findall(settings.get("chat_template", "")))
+        if mark in model["vocab"] and mark not in whole
+    ]
+    if not found or model["type"] != "BPE":
+        return found
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    return [mark for mark in found if model["vocab"][mark] not in tokenizer.encode(mark).ids]
 
 
 def added_tokens(texts: list[str], types: list[TokenType]) -> Any:
@@ -152,20 +186,20 @@ def _sentence_piece(header: Header, texts: list[str], types: list[TokenType]) ->
 def _around(header: Header, texts: list[str]) -> dict[str, Any] | None:
     """The tokens that llama.cpp puts around a text."""
     usual = header.get(f"{_KEY}model") == "llama"
-    first = header.get(f"{_KEY}bos_token_id")
-    last = header.get(f"{_KEY}eos_token_id")
-    has_first = first is not None and header.get(f"{_KEY}add_bos_token", usual)
-    has_last = last is not None and header.get(f"{_KEY}add_eos_token", False)
-    if not (has_first or has_last):
+    first, last = (_id_of(header, f"{_KEY}{name}_token_id", texts) for name in ("bos", "eos"))
+    before = [first] if first is not None and header.get(f"{_KEY}add_bos_token", usual) else []
+    after = [last] if last is not None and header.get(f"{_KEY}add_eos_token", False) else []
+    if not (before or after):
         return None
     text: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
-    used = {texts[id]: id for id, has in ((first, has_first), (last, has_last)) if has}
 
     def token(id: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": texts[id], "type_id": 0}}
 
-    single = [*([token(first)] if has_first else []), text, *([token(last)] if has_last else [])]
-    special = {text: {"id": text, "ids": [id], "tokens": [text]} for text, id in used.items()}
+    single = [*map(token, before), text, *map(token, after)]
+    special = {
+        texts[id]: {"id": texts[id], "ids": [id], "tokens": [texts[id]]} for id in before + after
+    }
     pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}]
     return {
         "type": "TemplateProcessing",
@@ -173,3 +207,12 @@ def _around(header: Header, texts: list[str]) -> dict[str, Any] | None:
         "pair": pair,
         "special_tokens": special,
     }
+
+
+def _id_of(header: Header, key: str, texts: Sequence[str]) -> int | None:
+    """The token that a key names, if it does. Raises InvalidInput unless there is such a token."""
+    found = header.get(key)
+    if found is None or (isinstance(found, int) and 0 <= found < len(texts)):
+        return found
+    what = f"{key} is {found!r}, and it has {len(texts)} tokens"
+    raise InvalidInput(Problem(str(header.path), what, "download it again"))

@@ -16,6 +16,7 @@ from edgeq.core.files import replacing
 from edgeq.formats.gguf.convert import row_order
 from edgeq.formats.gguf.header import Header, TensorEntry
 from edgeq.formats.gguf.names import hugging_face_name
+from edgeq.formats.gguf.requantize import is_readable
 from edgeq.formats.gguf.source.config import DIVISORS
 from edgeq.models.architectures import Decoder
 from edgeq.quantize.number_formats import Floats
@@ -26,7 +27,13 @@ _BYTES_AT_ONCE = 8 << 20
 
 
 def float_rows(entry: TensorEntry) -> Iterator[Floats]:
-    """The tensor's values in float32, a few rows at a time."""
+    """The tensor's values in float32, a few rows at a time.
+
+    Raises InvalidInput for a type whose values only llama.cpp knows.
+    """
+    if not is_readable(entry.type):
+        what = f"{entry.name} is stored as {entry.type.name}, which edgeq cannot read"
+        raise InvalidInput(Problem(str(entry.path), what, "use the model in another type"))
     for rows in _stored_rows(entry):
         kind = gguf.GGMLQuantizationType(entry.type.id)
         values: Floats = gguf.quants.dequantize(rows, kind).astype(np.float32, copy=False)
