@@ -275,6 +275,14 @@ def test_a_part_of_text_does_not_make_a_language_model(
     assert stated_by_files(Located(tmp_path, None), "here").name == task
 
 
+@pytest.mark.parametrize("named", [{}, {"architectures": None}, {"architectures": []}])
+def test_a_language_model_is_told_by_its_type_where_no_architecture_is_named(
+    tmp_path: Path, named: dict[str, None | list[str]]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "ministral3", **named}))
+    assert stated_by_files(Located(tmp_path, None), "here").name == "text-generation"
+
+
 def test_a_model_that_the_usual_file_format_cannot_hold_gets_the_next(tmp_path: Path) -> None:
     bounds = {**tiny_decoders.YARN, "truncate": False}
     model = tiny_decoders.make(tmp_path / "model", "gpt_oss", rope_scaling=bounds)
