@@ -16,6 +16,9 @@ import pytest
 
 from edgeq.core.store import DECISIVE_ROOMS
 from edgeq.core.tasks import TASKS
+from edgeq.formats.openers import OPENERS
+from edgeq.formats.registry import FILE_FORMATS as FORMATS
+from edgeq.quantize.storage import STORAGES
 
 PACKAGE = Path(__file__).parents[1] / "edgeq"
 LEVELS = {
@@ -97,13 +100,13 @@ def test_imports_run_downward() -> None:
 
 
 def test_file_formats_do_not_know_each_other() -> None:
-    """And of what they share, the registry alone knows them."""
+    """And of what they share, the registries alone know them."""
     crossing = [
         (name, other)
         for name, other in GRAPH.edges
         if room(name) == "formats"
         and file_format(other) not in (None, file_format(name))
-        and name != "edgeq.formats.registry"
+        and name not in ("edgeq.formats.registry", "edgeq.formats.openers")
     ]
     assert crossing == []
 
@@ -189,5 +192,22 @@ def test_what_runs_a_model_imports_nothing_that_plans_one() -> None:
     """A worker on a device, whose memory is measured, has no reader of configurations."""
     program = "import sys, edgeq.measure.worker; print(*sys.modules)"
     loaded = set(subprocess.check_output([sys.executable, "-c", program], text=True).split())
-    assert "edgeq.formats.registry" in loaded
+    assert "edgeq.formats.openers" in loaded
     assert not {"edgeq.models.model", "edgeq.models.huggingface", "edgeq.quantize.decide"} & loaded
+
+
+def test_loading_a_model_imports_nothing_that_rounds_or_writes_one() -> None:
+    """An app waits for every import; what opens a format's files stands apart from the rest."""
+    program = "import sys, edgeq.formats.loaded; print(*sys.modules)"
+    loaded = set(subprocess.check_output([sys.executable, "-c", program], text=True).split())
+    assert "edgeq.formats.openers" in loaded
+    assert not [name for name in loaded if name.startswith("edgeq.quantize")]
+    assert not [name for name in loaded if name.endswith(".file_format")]
+
+
+def test_every_file_format_has_one_name_in_all_its_parts() -> None:
+    assert set(FORMATS) == set(OPENERS) == set(STORAGES)
+    for name, whole in FORMATS.items():
+        assert {whole.name, OPENERS[name].name, STORAGES[name].name} == {name}
+        assert isinstance(whole, type(OPENERS[name]))
+        assert isinstance(whole, type(STORAGES[name]))

@@ -24,8 +24,8 @@ T = TypeVar("T", bound=Named)
 class Registry(Mapping[str, T]):
     """A mapping by name that other packages extend through entry points.
 
-    Entry points are loaded once, when the registry is first read, so that importing edgeq imports
-    no plugin.
+    Entry points are loaded once, when a name that is not edgeq's own or all names are first asked
+    for: importing edgeq imports no plugin, nor does loading what needs none.
 
     >>> from edgeq.quantize.number_formats import NUMBER_FORMATS
     >>> NUMBER_FORMATS.named("int4-b32").bits
@@ -66,7 +66,8 @@ class Registry(Mapping[str, T]):
         raise InvalidInput(Problem(self.noun, what, suggest(name, self)))
 
     def __getitem__(self, name: str) -> T:
-        self._load()
+        if name not in self._items:  # edgeq's own are found without a search for packages
+            self._load()
         return self._items[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Frozen
+from edgeq.core.artifact import Artifact, Frozen
 from edgeq.core.errors import NotComputed, Problem
 from edgeq.formats.apple.releases import Release
-from edgeq.formats.base import Model
-from edgeq.formats.package import Package
+from edgeq.formats.opener import Opener
 from edgeq.quantize.number_formats.floats import FLOAT32
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32
 from edgeq.quantize.storage import Storage
@@ -43,26 +42,23 @@ class TensorPlan(Frozen):
     activations: str = "float32"
 
 
-class FileFormat(Storage):
+class FileFormat(Opener, Storage):
     """A file format that edgeq writes and runs.
 
-    name, title and what its files can store: see `Storage`. model_file: the file that its runtime
-    opens. section: the name of its settings in a recipe, empty without any. packages: imports for
-    writing it, by the extra that installs them. tools: packages whose versions decide its bytes,
-    plus those of the float graph if `from_graph`, whether it is made from the float ONNX graph.
+    name, title and what its files can store: see `Storage`; what opens them: see `Opener`.
+    section: the name of its settings in a recipe, empty without any. packages: imports for writing
+    it, by the extra that installs them. tools: packages whose versions decide its bytes, plus those
+    of the float graph if `from_graph`, whether it is made from the float ONNX graph.
     stores_any_file: whether a GGUF file of any architecture can be stored in it, in other types.
     first_release: the first of Apple's systems with its runtime; None for a runtime that other
     systems have. has_releases: whether its features depend on the release. tokenizer_is_added:
-    whether its tokenizer is a separate file. always_has_context: whether every model of it,
-    including encoders, is opened for a number of positions. alignment: in bytes, of every tensor in
-    the file. compared_by_operator: whether CPUs can be compared operator by operator. uses_metal:
-    whether its runtime uses the GPU of Apple's chips. compared_presets: shown by a frontier in
-    addition to int8 and int4 for encoders. bare_suffixes: of files that it opens without an
-    artifact's record. memory_like: the runtime used to estimate memory. encoder_presets,
+    whether its tokenizer is a separate file. alignment: in bytes, of every tensor in the file.
+    compared_by_operator: whether CPUs can be compared operator by operator. uses_metal: whether its
+    runtime uses the GPU of Apple's chips. compared_presets: shown by a frontier in addition to int8
+    and int4 for encoders. memory_like: the runtime used to estimate memory. encoder_presets,
     decoder_presets: the choices of `recommend`, nearest to the float model first.
     """
 
-    model_file: ClassVar[str]
     section: ClassVar[str] = ""
     packages: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     tools: ClassVar[tuple[str, ...]] = ()
@@ -71,25 +67,13 @@ class FileFormat(Storage):
     first_release: ClassVar[Release | None] = None
     has_releases: ClassVar[bool] = False
     tokenizer_is_added: ClassVar[bool] = True
-    always_has_context: ClassVar[bool] = False
     alignment: ClassVar[int] = 1
     compared_by_operator: ClassVar[bool] = False
     uses_metal: ClassVar[bool] = False
     compared_presets: ClassVar[tuple[str, ...]] = ()
-    bare_suffixes: ClassVar[tuple[str, ...]] = ()
     memory_like: ClassVar[Runtime] = "ONNX Runtime"
     encoder_presets: ClassVar[tuple[str, ...]] = ()
     decoder_presets: ClassVar[tuple[str, ...]] = ()
-
-    @abstractmethod
-    def open(
-        self, package: Package, threads: int | None, context: int | None, units: str | None
-    ) -> Model:
-        """A verified artifact, ready to run. Raises InvalidInput or Missing."""
-
-    def open_bare(self, path: Path, threads: int | None, context: int | None) -> Model:
-        """A file with one of `bare_suffixes`, ready to run. Raises InvalidInput or Missing."""
-        raise NotComputed(Problem(str(path), f"{self.title} files need a record", "build it"))
 
     def write(self, sources: Sources, name: str, intent: Intent, destination: Path) -> Made:
         """Write the files of the artifact `name` into the directory `destination`.
@@ -98,10 +82,6 @@ class FileFormat(Storage):
         """
         what = f"edgeq cannot write {self.title} files"
         raise NotComputed(Problem(name, what, f"give {type(self).__name__} a method write()"))
-
-    @abstractmethod
-    def import_runtime(self, task: str) -> None:
-        """Import its runtime, so that a measurement begins with the model alone."""
 
     @abstractmethod
     def plan_tensors(
@@ -150,14 +130,6 @@ class FileFormat(Storage):
     def adapter_bytes(self, model: DescribedModel, factors: Mapping[str, int], rank: int) -> int:
         """Bytes that an adapter of `rank` adds to files. factors: bytes of each weight's pair."""
         return sum(factors.values())
-
-    def tokenize_with(self, directory: Path) -> Callable[[str, bool], list[int]]:
-        """The tokenizer of a language model's artifact: takes text and whether to add special
-        tokens.
-        """
-        from edgeq.formats.tokenizer_pieces import DecoderTokenizer
-
-        return DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes()).ids
 
     def extras(
         self, directory: Path, artifact: Artifact, documents: Collection[str] = ()

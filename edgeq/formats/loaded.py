@@ -8,10 +8,10 @@ from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import task_of
 from edgeq.formats.base import Model
-from edgeq.formats.file_format import FileFormat
+from edgeq.formats.opener import Opener
+from edgeq.formats.openers import OPENERS, opener
 from edgeq.formats.package import open_package
 from edgeq.formats.parts import Parts
-from edgeq.formats.registry import FILE_FORMATS, file_format
 from edgeq.formats.runtime_cache import unpacked
 from edgeq.formats.signature import require_signed
 
@@ -30,13 +30,13 @@ def load(
             raise InvalidInput(Problem(name, f"{number!r} is not a number of {noun}", "give ≥ 1"))
     if key is not None:
         require_signed(path, key)
-    for each in FILE_FORMATS.values():
-        if path.is_file() and path.suffix in each.bare_suffixes:
-            _refuse_units(each, compute_units, path.name)
-            return each.open_bare(path, threads, context)
+    bare = _opener_of_bare(path)
+    if bare is not None:
+        _refuse_units(bare, compute_units, path.name)
+        return bare.open_bare(path, threads, context)
     package = open_package(path)
     artifact = package.artifact
-    format = file_format(artifact.format)
+    format = opener(artifact.format)
     if artifact.parts:
         _refuse_context(format, artifact, context)
         _refuse_units(format, compute_units, artifact.name)
@@ -58,15 +58,27 @@ def load(
     return format.open(package, threads, context, compute_units)
 
 
-def _refuse_context(format: FileFormat, artifact: Artifact, context: int | None) -> None:
+def _opener_of_bare(path: Path) -> Opener | None:
+    """What opens a file without a record; a bundle has one."""
+    if not path.is_file() or path.suffix == ".zip":
+        return None
+    return next((each for each in OPENERS.values() if path.suffix in each.bare_suffixes), None)
+
+
+def _refuse_context(format: Opener, artifact: Artifact, context: int | None) -> None:
     has_context = task_of(artifact.task).generates or format.always_has_context
     if context is not None and not has_context:
         what = f"{artifact.name} has no context to set: its task is {artifact.task!r}"
         raise InvalidInput(Problem("context", what, "omit it"))
 
 
-def _refuse_units(format: FileFormat, compute_units: str | None, name: str) -> None:
-    if compute_units is not None and not format.has_compute_units:
+def _refuse_units(format: Opener, compute_units: str | None, name: str) -> None:
+    if compute_units is None:
+        return
+    from edgeq.formats.registry import FILE_FORMATS  # imports what plans and writes, too
+
+    own = FILE_FORMATS[format.name]
+    if not own.has_compute_units:
         able = " and ".join(f.title for f in FILE_FORMATS.values() if f.has_compute_units)
-        what = f"{name} is in {format.title}; only {able} has selectable compute units"
+        what = f"{name} is in {own.title}; only {able} has selectable compute units"
         raise InvalidInput(Problem("compute_units", what, "omit it"))

@@ -8,6 +8,7 @@ from edgeq.formats.coreml.file_format import COREML
 from edgeq.formats.file_format import FileFormat
 from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.onnx.file_format import ONNX
+from edgeq.formats.openers import OPENERS
 from edgeq.quantize.storage import STORAGES
 
 FILE_FORMATS: Registry[FileFormat] = Registry(
@@ -21,12 +22,14 @@ FILE_FORMATS: Registry[FileFormat] = Registry(
 def register_file_format(format: FileFormat) -> FileFormat:
     """Add a file format; returns it. Raises InvalidInput if its name is taken."""
     STORAGES.register(format)
+    OPENERS.register(format)
     return FILE_FORMATS.register(format)
 
 
 def unregister_file_format(name: str) -> None:
     """Remove a file format."""
     FILE_FORMATS.unregister(name)
+    OPENERS.unregister(name)
     STORAGES.unregister(name)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from edgeq.core.artifact import Artifact
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.loaded import load
-from edgeq.formats.registry import file_format
+from edgeq.formats.openers import opener
 from edgeq.measure import arrays, choices, divergence, generation, memory
 from edgeq.measure.predictions import LivePredictions, Predictions
 from edgeq.measure.records import Moment
@@ -181,7 +181,7 @@ def corpus_windows(
 
 def tokenizer_of(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:
     """A function from text, and whether special tokens are wanted, to token ids."""
-    return file_format(artifact.format).tokenize_with(directory)
+    return opener(artifact.format).tokenize_with(directory)
 
 
 def load_text_model(request: Request) -> LanguageModel:

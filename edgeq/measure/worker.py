@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from edgeq.core.artifact import Artifact, read_record
 from edgeq.core.errors import EdgeqError, NotComputed
 from edgeq.core.tasks import task_of
-from edgeq.formats.registry import file_format
+from edgeq.formats.openers import opener
 from edgeq.measure import sample_passes, text_passes
 from edgeq.measure.replies import Reply
 from edgeq.places.process import Request, Requests
@@ -53,7 +53,7 @@ def perform(request: Request) -> dict[str, Any]:
 
 def _import_runtime(artifact: Artifact) -> None:
     """Load the runtime before anything is measured, to separate it from the model."""
-    file_format(artifact.format).import_runtime(artifact.task)
+    opener(artifact.format).import_runtime(artifact.task)
 
 
 def _only_reply_on_stdout() -> IO[str]:

@@ -67,3 +67,16 @@ def test_what_is_possible_is_built(recipe: Path, tmp_path: Path) -> None:
 def test_a_recipe_for_that_format_alone_is_refused_at_once(recipe: Path) -> None:
     with pytest.raises(InvalidInput, match=r"llama\.cpp cannot run this llama model"):
         make_plan(written(recipe.parent, GGUF))
+
+
+def test_a_context_that_was_not_trained_says_what_fits(recipe: Path) -> None:
+    model = recipe.parent / "short"
+    tiny_decoders.make(model, "llama", max_position_embeddings=64)
+    text = RECIPE.format(targets=ONNX, chosen="int8-b32").replace("source: model", "source: short")
+    longer = tiny_bert.write_recipe(recipe.parent / "longer.yaml", text)
+    with pytest.raises(InvalidInput, match=r"trained for only 64\n.*'context: 64' or less$"):
+        make_plan(longer)
+    longer.write_text(text.replace("prompt: 16", "prompt: 112"))
+    remedy = "'context: 64' or less, with 'prompt' and 'generate' of at most 64 tokens together"
+    with pytest.raises(InvalidInput, match=remedy):
+        make_plan(longer)

@@ -76,6 +76,7 @@ RARE = (
     "pipeline/audit/test_quality.py::test_quality_on_a_text_of_the_reference_s_own",
     "pipeline/audit/test_reference.py::test_a_text_that_is_cut_otherwise_matters",
     "pipeline/starters/test_cpp.py::test_a_language_model_in_gguf",
+    "pipeline/starters/test_kotlin.py::test_a_language_model_and_an_end_that_comes_sooner",
     "pipeline/starters/test_kotlin.py::test_a_model_of_arrays",
     "pipeline/starters/test_kotlin.py::test_an_encoder_and_another_length",
     "pipeline/test_allocate.py::test_equal_budgets_make_equal_bytes",
@@ -100,6 +101,7 @@ RARE = (
 FAST = (
     "measure/test_bystanders.py",
     "measure/test_disagreement.py",
+    "measure/test_interval_formulas.py",
     "measure/test_intervals.py",
     "measure/test_latency.py",
     "measure/test_metrics.py",

@@ -7,11 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgeq.core.artifact import COREAI_ASSET, Artifact
+from edgeq.core.artifact import Artifact
 from edgeq.formats.apple.file_format import AppleFormat
 from edgeq.formats.apple.releases import Release
-from edgeq.formats.base import Model
-from edgeq.formats.package import Package
+from edgeq.formats.coreai.opener import CoreaiOpener
 from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.storage.coreai import CoreaiStorage
 
@@ -22,29 +21,14 @@ _BYTES_PER_TENSOR = 500
 """What operators around each weight and small constants take."""
 
 
-class Coreai(CoreaiStorage, AppleFormat):
+class Coreai(CoreaiOpener, CoreaiStorage, AppleFormat):
     """See `AppleFormat`."""
 
-    model_file = COREAI_ASSET
     section = "coreai"
     first_release = Release(27, 27)
     packages = MappingProxyType({"coreai": ("coreai",)})
     tools = ("coreai-core",)
     scales = FLOAT16.name
-
-    def open(
-        self, package: Package, threads: int | None, context: int | None, units: str | None
-    ) -> Model:
-        """See `FileFormat.open`."""
-        from edgeq.formats.coreai.model import open_coreai
-
-        return open_coreai(package, threads, context)
-
-    def import_runtime(self, task: str) -> None:
-        """See `FileFormat.import_runtime`."""
-        from edgeq.formats.coreai.coreai import load_authoring
-
-        load_authoring()
 
     def program_bytes(self, model: DescribedModel, context: int, tensors: int) -> int:
         """See `AppleFormat.program_bytes`."""

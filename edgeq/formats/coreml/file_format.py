@@ -7,11 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgeq.core.artifact import COREML_PACKAGE, Artifact
+from edgeq.core.artifact import Artifact
 from edgeq.formats.apple.file_format import AppleFormat
-from edgeq.formats.base import Model
 from edgeq.formats.coreml.deployment_targets import IOS16
-from edgeq.formats.package import Package
+from edgeq.formats.coreml.opener import CoremlOpener
 from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.number_formats.integers import INT8
 from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
@@ -21,29 +20,14 @@ if TYPE_CHECKING:
     from edgeq.models.model import DescribedModel
 
 
-class Coreml(CoremlStorage, AppleFormat):
+class Coreml(CoremlOpener, CoremlStorage, AppleFormat):
     """See `AppleFormat`."""
 
-    model_file = COREML_PACKAGE
     section = "coreml"
     first_release = IOS16
     packages = MappingProxyType({"coreml": ("coremltools",)})
     tools = ("coremltools",)
     has_releases = True
-
-    def open(
-        self, package: Package, threads: int | None, context: int | None, units: str | None
-    ) -> Model:
-        """See `FileFormat.open`."""
-        from edgeq.formats.coreml.model import open_coreml
-
-        return open_coreml(package, threads, context, units)
-
-    def import_runtime(self, task: str) -> None:
-        """See `FileFormat.import_runtime`."""
-        from edgeq.formats.coreml.backend import import_runtime
-
-        import_runtime()
 
     def tensor_words(self, release: str | None) -> tuple[str, ...]:
         """See `FileFormat.tensor_words`. Blocks of int4 came with iOS 18; before, palettes."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgeq.core.artifact import GGUF_FILE
 from edgeq.core.errors import Missing, missing_extra
-from edgeq.core.threads import default_threads
-from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
-from edgeq.formats.package import Package
+from edgeq.formats.gguf.opener import GgufOpener
 from edgeq.quantize.number_formats.kquants import TYPE_OF
 from edgeq.quantize.presets import MIXES
 from edgeq.quantize.storage.gguf import GgufStorage
@@ -32,48 +28,19 @@ _UNREAD = (
 )
 
 
-class Gguf(GgufStorage, FileFormat):
+class Gguf(GgufOpener, GgufStorage, FileFormat):
     """See `FileFormat`."""
 
-    model_file = GGUF_FILE
     packages = MappingProxyType({"gguf": ("gguf", "xllamacpp")})
     tools = ("gguf", "numpy", "tokenizers", "xllamacpp")
     from_graph = False
     stores_any_file = True
     tokenizer_is_added = False
-    always_has_context = True
     alignment = ALIGNMENT
     uses_metal = True
-    bare_suffixes = (".gguf",)
     memory_like = "llama.cpp"
     encoder_presets = ("float32", "int8-b32")
     decoder_presets = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
-
-    def open(
-        self, package: Package, threads: int | None, context: int | None, units: str | None
-    ) -> Model:
-        """See `FileFormat.open`."""
-        from edgeq.formats.gguf.model import open_gguf
-        from edgeq.formats.runtime_cache import model_file
-
-        return open_gguf(
-            model_file(package),
-            threads=threads or default_threads(),
-            context=context,
-            artifact=package.artifact,
-        )
-
-    def open_bare(self, path: Path, threads: int | None, context: int | None) -> Model:
-        """See `FileFormat.open_bare`."""
-        from edgeq.formats.gguf.model import open_gguf
-
-        return open_gguf(path, threads=threads or default_threads(), context=context)
-
-    def import_runtime(self, task: str) -> None:
-        """See `FileFormat.import_runtime`."""
-        from edgeq.quantize.ggml.llama_api import library
-
-        library()
 
     def plan_tensors(
         self, model: DescribedModel, intent: Intent, compute: str
@@ -154,12 +121,6 @@ class Gguf(GgufStorage, FileFormat):
             return planned_notes(model.directory, model.tensors)
         except (ImportError, Missing):  # the plan lists the packages that a build needs
             return ()
-
-    def tokenize_with(self, directory: Path) -> Callable[[str, bool], list[int]]:
-        """See `FileFormat.tokenize_with`; the tokenizer is in the file."""
-        from edgeq.formats.gguf.llama_model import LlamaModel
-
-        return LlamaModel(directory / GGUF_FILE, vocabulary_only=True).tokens
 
 
 def gguf_decisions(model: DescribedModel, intent: Intent) -> dict[str, GgufDecision]:

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgeq.core.artifact import MODEL_FILE
-from edgeq.core.tasks import task_of
-from edgeq.core.threads import default_threads
-from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
-from edgeq.formats.package import Package
+from edgeq.formats.onnx.opener import OnnxOpener
 from edgeq.quantize.number_formats.floats import FLOAT32
 from edgeq.quantize.number_formats.integers import INT4_STORED, INT8_STORED
 from edgeq.quantize.storage.onnx import OnnxStorage
@@ -24,33 +20,13 @@ if TYPE_CHECKING:
 _ENCODERS_BYTES_PER_TENSOR, _DECODERS_BYTES_PER_TENSOR = 430, 600
 
 
-class Onnx(OnnxStorage, FileFormat):
+class Onnx(OnnxOpener, OnnxStorage, FileFormat):
     """See `FileFormat`."""
 
-    model_file = MODEL_FILE
     compared_by_operator = True
     compared_presets = ("int8-b32",)
     encoder_presets = ("float32", "int8-b32", "int8-dynamic", "int8-static", "int4-b32")
     decoder_presets = ("float32", "int8-b32", "int4-b32")
-
-    def open(
-        self, package: Package, threads: int | None, context: int | None, units: str | None
-    ) -> Model:
-        """See `FileFormat.open`."""
-        if task_of(package.artifact.task).generates:
-            from edgeq.formats.onnx.decoder import open_decoder
-
-            return open_decoder(package, threads or default_threads(), context)
-        from edgeq.formats.onnx.model import OnnxModel
-
-        return OnnxModel(package, threads or default_threads())
-
-    def import_runtime(self, task: str) -> None:
-        """See `FileFormat.import_runtime`."""
-        if task_of(task).generates:
-            import edgeq.formats.onnx.decoder
-        else:
-            import edgeq.formats.onnx.model  # noqa: F401
 
     def expanded_words(self) -> tuple[str, ...]:
         """See `FileFormat.expanded_words`."""

@@ -342,9 +342,10 @@ def _untrained_context(
     if model.decoder is not None and asked > model.decoder.context:
         trained = model.decoder.context
         what = f"workload.context: {asked} positions, and the model was trained for only {trained}"
-        yield Problem(
-            document.place(("workload", "context")), what, f"write 'context: {trained}' or less"
-        )
+        remedy = f"write 'context: {trained}' or less"
+        if recipe.workload.prompt + recipe.workload.generate > trained:
+            remedy += f", with 'prompt' and 'generate' of at most {trained} tokens together"
+        yield Problem(document.place(("workload", "context")), what, remedy)
 
 
 def _names_place(problems: list[Problem], where: str) -> bool:

@@ -12,11 +12,13 @@ _MODELS: dict[Kind, str] = {
     "encoder": "Encoder.cs",
     "classifier": "Classifier.cs",
     "arrays": "Arrays.cs",
+    "decoder": "Decoder.cs",
 }
 _EXAMPLES: dict[Kind, str] = {
     "encoder": ' -- "how do I reset my password" "steps to change a login" "rain tomorrow"',
     "classifier": ' -- "it works well" "it broke on the first day"',
     "arrays": "",
+    "decoder": ' -- "It was"',
 }
 _SHARED = ("Program.cs", "Session.cs", "SelfTest.cs")
 _TOKENIZERS = '    <PackageReference Include="Tokenizers.HuggingFace" Version="3.23.1" />\n'
@@ -64,7 +66,7 @@ def files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, byte
     kind = kind_of(artifact)
     assert kind is not None  # the caller asks first
     has_texts = arrays is None
-    shared = (*_SHARED, "Text.cs") if has_texts else _SHARED
+    shared = (*_SHARED, "Text.cs") if kind in ("encoder", "classifier") else _SHARED
     readme = _README.format(
         name=name,
         example=_EXAMPLES[kind],

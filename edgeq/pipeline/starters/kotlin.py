@@ -14,6 +14,7 @@ _MODELS: dict[Kind, str] = {
     "encoder": "Encoder.kt",
     "classifier": "Classifier.kt",
     "arrays": "Arrays.kt",
+    "decoder": "Decoder.kt",
 }
 _SHARED = ("Session.kt", "SelfTest.kt", "Assets.kt", "MainActivity.kt")
 _TOKENIZERS = """\
@@ -59,7 +60,7 @@ def files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, byte
     kind = kind_of(artifact)
     assert kind is not None  # the caller asks first
     has_texts = arrays is None
-    shared = (*_SHARED, "Text.kt") if has_texts else _SHARED
+    shared = (*_SHARED, "Text.kt") if kind in ("encoder", "classifier") else _SHARED
     build = source("kotlin", "build.gradle.kts") + (_TOKENIZERS.encode() if has_texts else b"")
     readme = _README.format(name=name, tokenizer=_TOKENIZER if has_texts else "")
     inputs = {} if arrays is None else unpacked(arrays)

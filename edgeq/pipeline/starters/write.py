@@ -29,24 +29,23 @@ class Starter(NamedTuple):
     bundle: str = BUNDLE_FOLDER
 
 
-_IN_ONNX = "sentence encoders, classifiers of texts and models of arrays in ONNX"
-_ALL_IN_ONNX = f"language models, {_IN_ONNX}"
+_IN_ONNX = "language models, sentence encoders, classifiers of texts and models of arrays in ONNX"
 STARTERS = {
     "cpp": Starter(
         cpp.runs,
-        f"{_ALL_IN_ONNX}, and language models in GGUF",
+        f"{_IN_ONNX}, and language models in GGUF",
         cpp.files,
         "build it as its README.md says, then: build/selftest",
     ),
     "javascript": Starter(
         javascript.runs,
-        _ALL_IN_ONNX,
+        _IN_ONNX,
         javascript.node_files,
         f"{javascript.INSTALL} && node selftest.mjs",
     ),
     "web": Starter(
         javascript.runs,
-        _ALL_IN_ONNX,
+        _IN_ONNX,
         javascript.web_files,
         f"{javascript.INSTALL} && node serve.mjs",
     ),

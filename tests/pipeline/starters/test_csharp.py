@@ -25,6 +25,13 @@ MISTAKES = {
     "classifier": {
         "label": ("Model.cs", "=> each.Share)", "=> MISTAKE ? -each.Share : each.Share)"),
     },
+    "decoder": {
+        "past": (
+            "Model.cs",
+            "new long[] { position }",
+            "new long[] { position + (MISTAKE ? 1 : 0) }",
+        ),
+    },
     "net": {
         "array": (
             "Model.cs",
@@ -64,13 +71,17 @@ class Starters:
 
 @pytest.fixture(scope="module")
 def starters(
-    encoder: Path, classifier: Path, net: Path, tmp_path_factory: pytest.TempPathFactory
+    encoder: Path,
+    classifier: Path,
+    net: Path,
+    decoder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Starters:
-    bundles = {"encoder": encoder, "classifier": classifier, "net": net}
+    bundles = {"encoder": encoder, "classifier": classifier, "net": net, "decoder": decoder}
     return Starters(bundles, tmp_path_factory.mktemp("starters"), dotnet(tmp_path_factory))
 
 
-@pytest.mark.parametrize("kind", ["encoder", "classifier", "net"])
+@pytest.mark.parametrize("kind", ["encoder", "classifier", "net", "decoder"])
 def test_a_program_passes_its_self_test_and_gives_the_answers(
     kind: str, starters: Starters, request: pytest.FixtureRequest
 ) -> None:
@@ -86,6 +97,9 @@ def test_a_program_passes_its_self_test_and_gives_the_answers(
         lengths = np.linalg.norm(vectors, axis=1)
         wanted = vectors[0] @ vectors[1:].T / (lengths[0] * lengths[1:])
         np.testing.assert_allclose([float(line.split()[0]) for line in answers], wanted, atol=1e-4)
+    elif kind == "decoder":
+        for text, line in zip(TEXTS, answers, strict=True):
+            assert line == text + "".join(model.generate(text, max_tokens=64))
     elif kind == "classifier":
         found = {line.split()[1]: float(line.split()[0]) for line in answers[1:4]}
         assert found == pytest.approx(model.classify(TEXTS)[0].probabilities, abs=1e-4)

@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="the build side is not installed")
 
 import edgeq
 from edgeq.formats.bundle import read_bundle, read_bundle_directory
+from edgeq.formats.language import LanguageModel
 from edgeq.pipeline.starters.kotlin import ASSETS, runs
 from edgeq.pipeline.starters.write import write_starter
 from tests.support.jvm import Kotlin, kotlin
@@ -76,6 +77,24 @@ def test_a_classifier_and_labels_in_another_order(
     assert status == 1
     assert any("FAIL, OTHER LABELS" in line for line in tests)
     assert list(app.files.iterdir()) != [unpacked]  # a new version takes the old one's place
+
+
+def test_a_language_model_and_an_end_that_comes_sooner(
+    decoder: Path, compiler: Kotlin, tmp_path: Path
+) -> None:
+    app = App(decoder, tmp_path, compiler)
+    status, tests, answers = app.run("It was", "Once")
+    assert status == 0
+    assert all(": pass, " in line for line in tests)
+    model = edgeq.load(decoder)
+    assert isinstance(model, LanguageModel)
+    wanted = [text + "".join(model.generate(text, max_tokens=64)) for text in ("It was", "Once")]
+    assert "\n".join(answers) == "\n".join(wanted)
+    ids = list(model.draw(model.tokens("It was"), 64))
+    (end,) = read_bundle(decoder).end_tokens
+    app.change(f'"end_tokens": [\n    {end}\n  ]', f'"end_tokens": [{ids[9]}]')
+    _, _, (sooner, *_) = app.run("It was")
+    assert sooner == "It was" + "".join(model.decoded(ids[: ids.index(ids[9])]))
 
 
 def test_an_encoder_and_another_length(encoder: Path, compiler: Kotlin, tmp_path: Path) -> None:

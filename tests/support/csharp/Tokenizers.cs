@@ -19,6 +19,12 @@ namespace Tokenizers.HuggingFace.Tokenizer
             "import sys, tokenizers; t = tokenizers.Tokenizer.from_file(sys.argv[1]); "
             + "print(*t.encode(sys.argv[2], add_special_tokens=sys.argv[3] == 'True').ids)";
 
+        private const string Back =
+            "import sys, tokenizers; t = tokenizers.Tokenizer.from_file(sys.argv[1]); "
+            + "text = t.decode([int(i) for i in sys.argv[3:]], "
+            + "skip_special_tokens=sys.argv[2] == 'True'); "
+            + "sys.stdout.buffer.write(text.encode())";
+
         private readonly string path;
 
         private Tokenizer(string path) => this.path = path;
@@ -27,15 +33,28 @@ namespace Tokenizers.HuggingFace.Tokenizer
 
         public IEnumerable<Encoding> Encode(string input, bool addSpecialTokens)
         {
+            var said = Asked(Script, new[] { input, addSpecialTokens.ToString() });
+            var ids = said.Split().Where(each => each != "");
+            yield return new Encoding { Ids = ids.Select(uint.Parse).ToList() };
+        }
+
+        public string Decode(IEnumerable<uint> ids, bool skipSpecialTokens)
+        {
+            var words = ids.Select(each => each.ToString());
+            return Asked(Back, words.Prepend(skipSpecialTokens.ToString()));
+        }
+
+        private string Asked(string script, IEnumerable<string> arguments)
+        {
             var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("TOKENIZERS_PYTHON"))
             {
                 RedirectStandardOutput = true,
+                StandardOutputEncoding = System.Text.Encoding.UTF8,
             };
-            foreach (var each in new[] { "-c", Script, path, input, addSpecialTokens.ToString() })
+            foreach (var each in new[] { "-c", script, path }.Concat(arguments))
                 start.ArgumentList.Add(each);
             using var process = Process.Start(start);
-            var ids = process.StandardOutput.ReadToEnd().Split().Where(each => each != "");
-            yield return new Encoding { Ids = ids.Select(uint.Parse).ToList() };
+            return process.StandardOutput.ReadToEnd();
         }
 
         public void Dispose() { }

@@ -82,6 +82,7 @@ public sealed class Session : IDisposable
 
     public JsonElement Record { get; }
     public IReadOnlyList<string> Inputs => session.InputNames;
+    public InferenceSession Runtime => session;
 
     /// <summary>The outputs by name; disposes the inputs.</summary>
     public Dictionary<string, Output> Run(Dictionary<string, OrtValue> feeds)
