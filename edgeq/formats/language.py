@@ -152,8 +152,7 @@ class LanguageModel(Model, ABC):
         Raises InvalidInput when `context` is full.
         """
         with self._lock:
-            ids = self._checked([token_id], self.context - self._position)
-            result: Floats = self._forward(ids, every=False)[0]
+            result: Floats = self._forward(self._next(token_id), every=False)[0]
         return result
 
     def generate(
@@ -246,6 +245,14 @@ class LanguageModel(Model, ABC):
         result = self._append(ids, every)
         self._position += len(ids)
         return result
+
+    def _next(self, token_id: int) -> Ids:
+        """`token_id` as int32 (1,), or InvalidInput."""
+        room = self.context - self._position
+        # Checking arrays would take a twentieth of a small model's step.
+        if type(token_id) is int and 0 <= token_id < self.vocabulary and room > 0:
+            return np.array([token_id], np.int32)
+        return self._checked([token_id], room)
 
     def _checked(self, token_ids: Sequence[int] | Array, room: int) -> Ids:
         """`token_ids` as int32 (n,), n from 1 to `room`, or InvalidInput."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.tasks import TASKS, Task
+from edgeq.core.tasks import TASKS, TEXT_GENERATION, Task
+from edgeq.models.architectures import FAMILIES
 from edgeq.models.labels import fits_labels
 
 # Other suffixes of transformers' classes, and their tasks.
@@ -66,8 +67,13 @@ def tasks_of_architecture(architecture: str) -> tuple[str, ...]:
 
 
 def task_of_config(config: Mapping[str, Any]) -> Task | None:
-    """The registered task that a config.json states by its architectures and number of labels."""
+    """The registered task that a config.json states by its architectures and number of labels.
+
+    If it names no architecture, language models are told by their `model_type`.
+    """
     stated = config.get("architectures") or []
+    if not stated and config.get("model_type") in FAMILIES:
+        return TEXT_GENERATION
     for architecture in stated if isinstance(stated, list) else [stated]:
         for name in tasks_of_architecture(str(architecture)):
             if name in TASKS and fits_labels(TASKS[name], config):

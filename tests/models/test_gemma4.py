@@ -200,6 +200,11 @@ def test_what_it_does_not_compute_is_refused(key: str, value: Any) -> None:
         sizes_of_config(published(**{key: value}), "config.json")
 
 
+def test_a_mixture_of_experts_has_a_remedy() -> None:
+    with pytest.raises(InvalidInput, match=r"mixture of experts(.|\n)*convert_hf_to_gguf\.py"):
+        sizes_of_config(published(enable_moe_block=True), "config.json")
+
+
 def test_what_llama_cpp_would_run_otherwise_is_refused() -> None:
     kinds = ["sliding_attention", "full_attention"] * 3
     decoder = decoder_of(gemma4.configuration(layer_types=kinds), "x")

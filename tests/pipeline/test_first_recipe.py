@@ -56,7 +56,7 @@ def test_a_setting_of_a_family_of_text_and_images_is_refused_by_name(
     (model / "config.json").write_text(
         json.dumps({**names, "text_config": {"enable_moe_block": True}})
     )
-    with pytest.raises(InvalidInput, match=r"gemma: config\.json: enable_moe_block True is not"):
+    with pytest.raises(InvalidInput, match=r"gemma: config\.json: enable_moe_block: a mixture"):
         write_first_recipe(str(model), ["here"], tmp_path / "a.yaml", **TEXTS)
     assert not (tmp_path / "a.yaml").exists()
 
@@ -273,6 +273,14 @@ def test_a_part_of_text_does_not_make_a_language_model(
     config = {"architectures": [architecture], "text_config": {}, "id2label": {"0": "a", "1": "b"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert stated_by_files(Located(tmp_path, None), "here").name == task
+
+
+@pytest.mark.parametrize("named", [{}, {"architectures": None}, {"architectures": []}])
+def test_a_language_model_is_told_by_its_type_where_no_architecture_is_named(
+    tmp_path: Path, named: dict[str, list[str] | None]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "ministral3", **named}))
+    assert stated_by_files(Located(tmp_path, None), "here").name == "text-generation"
 
 
 def test_a_model_that_the_usual_file_format_cannot_hold_gets_the_next(tmp_path: Path) -> None:

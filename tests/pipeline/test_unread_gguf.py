@@ -19,7 +19,7 @@ from edgeq.core.store import Store
 from edgeq.formats.gguf.header import read_header
 from edgeq.formats.gguf.inside import importance_inside
 from edgeq.formats.gguf.llama_model import LlamaModel
-from edgeq.formats.gguf.moments import moments_inside
+from edgeq.formats.gguf.moments import load_moments, moments_inside, save_moments
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.pipeline.allocate.whole_file import candidates, divergence
 from edgeq.pipeline.build.build import Built, build
@@ -122,6 +122,28 @@ def test_moments_are_those_of_each_weights_own_inputs(mixture: Path) -> None:
                 assert np.abs(own.seen - np.diag(own.power)).max() > 0
 
 
+def test_stored_moments_are_the_same(mixture: Path, tmp_path: Path) -> None:
+    shapes = {name: each.shape for name, each in read_header(mixture).tensors.items()}
+    columns = {
+        name: (shape[0] if len(shape) > 2 else 1, shape[-1])
+        for name, shape in shapes.items()
+        if name.startswith("blk.1.") and len(shape) > 1
+    }
+    windows = [[5, 6], [5, 6]]
+    found = dict(moments_inside(mixture, columns, windows, 1, str))
+    assert any(None in moments for moments in found.values())
+    save_moments(found.items(), tmp_path)
+    wanted = list(found)[1:]
+    read = dict(load_moments(tmp_path, wanted))
+    assert list(read) == wanted
+    for name, moments in read.items():
+        for own, before in zip(moments, found[name], strict=True):
+            assert (own is None) == (before is None)
+            assert own is None or before is None or np.array_equal(own.seen, before.seen)
+    shared = {id(found[name]) for name in wanted}
+    assert len({id(moments) for moments in read.values()}) == len(shared) < len(wanted)
+
+
 def test_a_budget_chooses_a_type_for_each_tensor(mixture: Path, tmp_path: Path) -> None:
     limit = mixture.stat().st_size // 7
     path = recipe(tmp_path, mixture, f"{{fit: {{size: {limit} B}}}}")
@@ -131,6 +153,15 @@ def test_a_budget_chooses_a_type_for_each_tensor(mixture: Path, tmp_path: Path) 
     types = {header.tensors[name].type.name for name in candidates(header)}
     assert len(types) > 1 and {"F32"}.isdisjoint(types)
     assert 0 < lost(mixture, found.path) < 1
+
+
+def test_moments_are_collected_once_for_all_trials(mixture: Path, tmp_path: Path) -> None:
+    limit = mixture.stat().st_size // 7
+    steps: list[str] = []
+    path = recipe(tmp_path, mixture, f"{{fit: {{size: {limit} B, method: gptq}}}}")
+    (fitted,) = build(make_plan(path, weights=True), Store(), steps.append)
+    assert len([step for step in steps if step.endswith("moments: pass 1 of 1, window 1")]) == 1
+    assert "gptq" in {each.method for each in read_record(fitted.path).tensors.values()}
 
 
 def test_what_is_as_small_already_is_not_rounded_again(foreign: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.products import LOOKUP, Product, Watch, open_watched
 from edgeq.quantize.methods.objective import Moments, MomentSums
 
+_INDEX = "weights.json"
 _BYTES_AT_ONCE = 1 << 30
 """Of moments that one pass adds up; more weights take more passes."""
 
@@ -28,7 +30,7 @@ def moments_inside(
     columns: of each weight the experts, and the columns of one. windows: token ids, all of the same
     length. Weights with the same input share its moments. Those that multiply nothing are left out.
     """
-    model, parts = LlamaModel(path), list(_in_passes(columns))
+    model, parts = LlamaModel(path), in_passes(columns)
     for index, names in enumerate(parts):
         sums = _Sums()
         watch = Watch(names, sums.add)
@@ -42,18 +44,58 @@ def moments_inside(
         yield from sums.results()
 
 
-def _in_passes(columns: Mapping[str, tuple[int, int]]) -> Iterator[list[str]]:
-    names: list[str] = []
-    taken = 0
+def in_passes(columns: Mapping[str, tuple[int, int]]) -> list[list[str]]:
+    """The weights of each pass over the windows; columns: as `moments_inside` takes them."""
+    passes: list[list[str]] = []
+    taken = _BYTES_AT_ONCE
     for name, (experts, width) in columns.items():
-        size = 4 * experts * width * width
-        if names and taken + size > _BYTES_AT_ONCE:
-            yield names
-            names, taken = [], 0
-        names.append(name)
+        size = _bytes_of(experts, width)
+        if taken + size > _BYTES_AT_ONCE:
+            passes.append([])
+            taken = 0
+        passes[-1].append(name)
         taken += size
-    if names:
-        yield names
+    return passes
+
+
+def most_bytes(columns: Mapping[str, tuple[int, int]]) -> int:
+    """What the moments of these weights take if no two share an input."""
+    return sum(_bytes_of(*each) for each in columns.values())
+
+
+def _bytes_of(experts: int, width: int) -> int:
+    return 4 * experts * width * width
+
+
+def save_moments(passes: Iterable[tuple[str, list[Moments | None]]], folder: Path) -> None:
+    """Write what `moments_inside` yields: a directory for each input, and whose it is."""
+    groups: list[list[str]] = []
+    last: list[Moments | None] | None = None
+    for name, found in passes:
+        if found is last:
+            groups[-1].append(name)
+            continue
+        place = folder / str(len(groups))
+        place.mkdir()
+        for expert, each in enumerate(found):
+            np.save(place / f"{expert}.npy", np.empty((0, 0)) if each is None else each.seen)
+        groups.append([name])
+        last = found
+    (folder / _INDEX).write_text(json.dumps(groups), encoding="utf-8")
+
+
+def load_moments(
+    folder: Path, wanted: Container[str]
+) -> Iterator[tuple[str, list[Moments | None]]]:
+    """What `moments_inside` yields of the `wanted` weights, from `save_moments`."""
+    for number, names in enumerate(json.loads((folder / _INDEX).read_text(encoding="utf-8"))):
+        own = [name for name in names if name in wanted]
+        if own:
+            place = folder / str(number)
+            experts = range(sum(1 for _ in place.iterdir()))
+            stored = (np.load(place / f"{expert}.npy") for expert in experts)
+            found = [Moments(seen) if len(seen) else None for seen in stored]
+            yield from ((name, found) for name in own)
 
 
 class _Sums:

@@ -92,6 +92,8 @@ class OnnxDecoder(WrittenDecoder):
 
     def _run(self, token_ids: Ids, past: int, length: int, every: bool) -> Floats:
         """Logits of every one of `token_ids` or of the last; `length` as in `BoundSession.run`."""
+        if len(token_ids) == 1:
+            return self._bound.step(token_ids, past, length)
         logits = np.empty((len(token_ids) if every else 1, self.vocabulary), np.float32)
         for start in range(0, len(token_ids), _AT_ONCE):
             piece = token_ids[start : start + _AT_ONCE]
@@ -124,14 +126,17 @@ class BoundSession:
         into: float32 (kept, vocabulary), one row per requested token. length: of the whole text,
         which determines its rotary angles.
         """
+        bound = self._bind(token_ids.astype(np.int64), into)
+        bound.past[0], bound.length[0] = past, length
+        self._session.run_with_iobinding(bound.binding)
+
+    def step(self, token_ids: Ids, past: int, length: int) -> Floats:
+        """Run the one token in `token_ids`; its logits, float32 (1, vocabulary)."""
         bound = self._step
-        if len(token_ids) > 1:
-            bound = self._bind(token_ids.astype(np.int64), into)
         bound.ids[...] = token_ids
         bound.past[0], bound.length[0] = past, length
         self._session.run_with_iobinding(bound.binding)
-        if bound is self._step:
-            into[...] = bound.logits
+        return bound.logits.copy()
 
     def _bind(self, token_ids: npt.NDArray[np.int64], into: Floats) -> _Bound:
         """Arrays for a run of as many tokens, in the memory that the session reads and writes."""

@@ -11,6 +11,7 @@ from edgeq.models.architectures.family import KEYS, Family, LlamaCpp
 from edgeq.models.architectures.heads import Heads
 from edgeq.models.architectures.per_layer import TABLE, PerLayer
 from edgeq.models.architectures.reading import (
+    ELSEWHERE,
     WHOLE,
     WINDOWED,
     layer_types,
@@ -22,7 +23,7 @@ from edgeq.models.known_keys import Fixed
 from edgeq.models.rope import read_rope_of
 from edgeq.models.settings import Settings
 
-_FIXED: Fixed = {"attention_bias": (False,), "enable_moe_block": (False,)}
+_FIXED: Fixed = {"attention_bias": (False,)}
 # Of images alone, and of the mixture that `enable_moe_block` stands for.
 _IGNORED = (
     *("num_experts", "top_k_experts", "moe_intermediate_size", "vocab_size_per_layer_input"),
@@ -38,6 +39,9 @@ def _read(family: Family, config: Settings) -> Decoder:
     problems = list(config.unsupported(_FIXED))
     if problems:
         raise InvalidInput(problems)
+    if config.flag("enable_moe_block"):
+        what = "config.json: enable_moe_block: a mixture of experts beside each feed-forward layer"
+        raise config.error(f"{what} is not supported", f"use a model without it, or: {ELSEWHERE}")
     config.ignore(_IGNORED)
     if config.get("use_bidirectional_attention") == "all":
         raise config.unusable("use_bidirectional_attention", "all", "null or 'vision'")

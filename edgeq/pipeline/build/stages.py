@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -54,6 +55,8 @@ _DECODER_TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
 _IMATRIX_FILE = "imatrix.gguf"
 _CODES_FILE = "codes.npz"
 _PROOF_FILE = "proof.json"
+_MOST_MOMENTS = 8 << 30
+"""Bytes of a GGUF source's moments in the store: those of two billion weights."""
 
 
 class Stages:
@@ -292,6 +295,11 @@ class Stages:
 
         return load_codes(self.store.stage("learned", key, make, describe=describe) / _CODES_FILE)
 
+    def _keep_moments(self, names: Sequence[str], make: Callable[[Path], None]) -> Path:
+        """Where the moments of a GGUF source's weights lie, made once for all trials of a fit."""
+        key = {**self.float_key(), "calibration": self.calibration.key(), "weights": list(names)}
+        return self.store.stage("moments", key, make, describe=self.planned.plan.source)
+
     def feeds(self, graph: Path) -> list[Feed]:
         """See `Calibration.feeds`; also what a file format of another package calls."""
         return self.calibration.feeds(graph)
@@ -357,6 +365,8 @@ class Stages:
                 windows,
                 self.importance,
                 lambda step: self.progress(f"{describe}: {step}"),
+                self._keep_moments if self.planned.recipe.quantize.fit else None,
+                min(_MOST_MOMENTS, shutil.disk_usage(self.store.root).free // 4),
             )
             save_codes(destination / _CODES_FILE, codes_of_file(known, decisions, steps))
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,13 @@ from edgeq.core.threads import default_threads
 from edgeq.formats.gguf.header import TensorEntry
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.inside import importance_inside
-from edgeq.formats.gguf.moments import moments_inside
+from edgeq.formats.gguf.moments import (
+    in_passes,
+    load_moments,
+    moments_inside,
+    most_bytes,
+    save_moments,
+)
 from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.requantize import rows_of
 from edgeq.quantize.codes import load_codes, save_codes
@@ -26,6 +33,7 @@ from edgeq.quantize.decide import Decision
 from edgeq.quantize.ggml.mixes import is_quantized
 from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.methods.base import Statistics
+from edgeq.quantize.methods.objective import Moments
 from edgeq.quantize.model import Choice, scalable
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
 
@@ -47,13 +55,16 @@ class Known:
     """What rounding goes by.
 
     source: the file. windows: token ids of calibration text, None without any. importance: makes
-    the matrix.
+    the matrix. keep: finds the directory that a function fills with what names say, or has it
+    filled; None to keep nothing for other files of the same source. room: bytes that may be kept.
     """
 
     source: Path
     windows: Sequence[list[int]] | None
     importance: Callable[[], Importance]
     progress: Progress
+    keep: Callable[[Sequence[str], Callable[[Path], None]], Path] | None = None
+    room: int = 0
 
 
 def importance_of_file(
@@ -105,9 +116,7 @@ def _statistics(
     stacks = {name: _stack(tensors[name]) for name in chosen}
     sought = {name: stacks[name][::2] for name, word in reads.items() if word == "moments"}
     if sought and known.windows is not None:
-        windows, threads = _learnt(known.windows), default_threads()
-        passes = moments_inside(known.source, sought, windows, threads, known.progress)
-        for name, moments in passes:
+        for name, moments in _moments(known, known.windows, tensors, sought):
             done.add(name)
             yield name, [None if each is None else Statistics.of(each) for each in moments]
     powers = known.importance() if "power" in reads.values() else None
@@ -116,6 +125,37 @@ def _statistics(
         if name not in done:
             experts = [None] * stacks[name][0] if found is None else np.atleast_2d(found)
             yield name, [each if each is None else Statistics(power=each) for each in experts]
+
+
+def _moments(
+    known: Known,
+    windows: Sequence[list[int]],
+    tensors: Mapping[str, TensorEntry],
+    sought: Mapping[str, tuple[int, int]],
+) -> Iterator[tuple[str, list[Moments | None]]]:
+    """`moments_inside` of the `sought` weights; kept for all, if they are to be and there is room.
+
+    Files of a search differ in few weights: without keeping, each would take passes of its own.
+    """
+
+    def collect(
+        columns: Mapping[str, tuple[int, int]],
+    ) -> Iterator[tuple[str, list[Moments | None]]]:
+        threads = default_threads()
+        return moments_inside(known.source, columns, _learnt(windows), threads, known.progress)
+
+    every = {
+        name: _stack(entry)[::2]
+        for name, entry in tensors.items()
+        if is_quantized(name, entry.shape)
+    }
+    if known.keep is None or most_bytes(every) > known.room or not sought.keys() <= every.keys():
+        yield from collect(sought)
+        return
+    for names in in_passes(every):
+        if not sought.keys().isdisjoint(names):
+            passes = collect({name: every[name] for name in names})
+            yield from load_moments(known.keep(names, partial(save_moments, passes)), sought)
 
 
 def _round(
