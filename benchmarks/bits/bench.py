@@ -112,10 +112,8 @@ class Bench:
         against: str = "",
     ) -> Row:
         subject = self.subject
-        is_language = subject.task == "text-generation"
-        distances = _divergence if is_language else _turned
         figures, _ = counted(distances, self._float(format), path, subject)
-        measure = "mean KL" if is_language else "1 − cosine"
+        measure = "mean KL" if subject.task == "text-generation" else "1 − cosine"
         row = Row(
             model=subject.name,
             format=format,
@@ -143,20 +141,24 @@ class Bench:
         return row
 
     def _recipe(self, format: Format, quantize: object) -> Path:
-        subject = self.subject
-        wanted = {
-            "edgeq": 1,
-            "name": "bits",
-            "model": {"source": subject.source, "task": subject.task},
-            "data": {"calibration": {"path": str(subject.calibration.resolve())}},
-            "quantize": quantize,
-            "targets": [{"format": format, "devices": [_DEVICES[format]]}],
-        }
-        if subject.task == "text-generation":
-            wanted["workload"] = {"context": 512, "prompt": 128, "generate": 32}
-        path = self._folder / "recipe.yaml"
-        path.write_text(json.dumps(wanted), encoding="utf-8")
-        return path
+        return recipe_of(self.subject, self._folder, format, quantize)
+
+
+def recipe_of(subject: Subject, folder: Path, format: Format, quantize: object) -> Path:
+    """A recipe for a subject in a file format, with this block `quantize`, written to `folder`."""
+    wanted = {
+        "edgeq": 1,
+        "name": "bits",
+        "model": {"source": subject.source, "task": subject.task},
+        "data": {"calibration": {"path": str(subject.calibration.resolve())}},
+        "quantize": quantize,
+        "targets": [{"format": format, "devices": [_DEVICES[format]]}],
+    }
+    if subject.task == "text-generation":
+        wanted["workload"] = {"context": 512, "prompt": 128, "generate": 32}
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(wanted), encoding="utf-8")
+    return path
 
 
 def _say(step: str) -> None:
@@ -171,6 +173,11 @@ def _build(recipe: Path, verbose: bool) -> Built:
 
 def _build_float(recipe: Path, format: Format) -> Path:
     return build_float(make_plan(recipe, weights=True), Store(), str, format).path
+
+
+def distances(whole: Path, path: Path, subject: Subject) -> tuple[float, float, float, float]:
+    """Mean, standard error, 99 % and 99.9 % of an artifact's distances from the whole model's."""
+    return (_divergence if subject.task == "text-generation" else _turned)(whole, path, subject)
 
 
 def _divergence(whole: Path, path: Path, subject: Subject) -> tuple[float, float, float, float]:

@@ -15,6 +15,8 @@ pytest.importorskip("optimum", reason="the build side is not installed")
 pytest.importorskip("xllamacpp", reason="GGUF is not installed")
 
 from edgeq.core.artifact import Artifact
+from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.pipeline.allocate import loss
 from edgeq.pipeline.learn import stage, train
 from edgeq.pipeline.workflow import build_recipe
 from edgeq.quantize.number_formats import QuantizedTensor
@@ -76,10 +78,56 @@ def test_codes_that_are_worse_in_the_files_own_runtime_are_not_shipped(
         }
 
     monkeypatch.setattr(stage, "learn", worse)
-    (onnx, gguf), said = built(tmp_path, DECODER, tmp_path / "store", monkeypatch)
+    (onnx, gguf), _ = built(tmp_path, DECODER, tmp_path / "store", monkeypatch)
     for artifact in (onnx, gguf):
         methods = {each.method for each in artifact.tensors.values()}
         assert "gptq" in methods and "learned" not in methods
-        (line,) = [each for each in said if each.startswith(f"{artifact.name}: trained codes lose")]
-        lost, kept = map(float, re.findall(r"(?:lose|with) (\d+\.\d+)", line))
+        note = artifact.settings["notes"][-1]
+        lost, kept = map(float, re.findall(r"(?:lose|training) (\d+\.\d+)", note))
         assert lost > kept
+        assert note.endswith("the untrained ones are kept")
+
+
+def test_both_losses_and_the_runtime_are_in_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Core ML has room for 64 tokens."""
+    tiny_decoders.make(tmp_path / "tiny", "smollm2", num_hidden_layers=1)
+    (tmp_path / "calibration.txt").write_text(tiny_decoders.TEXT.read_text()[:5000])
+    recipe = DECODER.replace("onnx, devices: [here]", "coreml, devices: [iphone-15-pro]")
+    (coreml, gguf), _ = built(tmp_path, recipe, tmp_path / "store", monkeypatch)
+    for artifact, runtime in ((coreml, "by edgeq's executor"), (gguf, "by llama.cpp")):
+        note = artifact.settings["notes"][-1]
+        after, before = map(float, re.findall(r"(?:lose|training) (\d+\.\d+)", note))
+        assert runtime in note
+        is_trained = "learned" in {each.method for each in artifact.tensors.values()}
+        assert is_trained == (after < before) == note.endswith("the trained ones are kept")
+
+
+def test_without_its_runtime_a_file_is_judged_by_torch_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Experts that share one tensor of the file are trained, too."""
+
+    def missing(*_: Any) -> None:
+        raise Missing(Problem("xllamacpp", "not installed", "pip install it"))
+
+    tiny_decoders.make(tmp_path / "tiny", "qwen3_moe", num_hidden_layers=1)
+    (tmp_path / "calibration.txt").write_text(tiny_decoders.TEXT.read_text()[:5000])
+    monkeypatch.setattr(loss, "loss_in_runtime", missing)
+    recipe = DECODER.replace("{format: onnx, devices: [here]}, ", "")
+    (gguf,), _ = built(tmp_path, recipe, tmp_path / "store", monkeypatch)
+    assert "learned" in {each.method for each in gguf.tensors.values()}
+    note = gguf.settings["notes"][-1]
+    assert note.startswith("trained codes are kept as torch judged, not the file's runtime:")
+    assert "xllamacpp: not installed" in note
+
+
+def test_too_few_samples_to_judge_by_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_decoders.make(tmp_path / "tiny", "smollm2", num_hidden_layers=1)
+    (tmp_path / "calibration.txt").write_text(tiny_decoders.TEXT.read_text()[:2000])
+    monkeypatch.setattr(stage, "learn", None)
+    with pytest.raises(InvalidInput, match="every eighth is held out to judge by"):
+        built(tmp_path, DECODER, tmp_path / "store", monkeypatch)

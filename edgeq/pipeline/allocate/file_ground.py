@@ -11,7 +11,8 @@ from edgeq.core.steps import Steps
 from edgeq.core.threads import default_threads
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parts import read_whole
-from edgeq.measure.clusters import Estimate
+from edgeq.formats.registry import file_format
+from edgeq.pipeline.allocate.loss import Loss
 from edgeq.pipeline.allocate.measure import Build, Ground
 from edgeq.pipeline.allocate.sensitivity import Cost, Sensitivity
 from edgeq.pipeline.allocate.whole_file import costs_of_errors, divergence, errors_of_types
@@ -62,10 +63,16 @@ class FileGround(Ground):
             wholes=(),
         )
 
-    def of_artifact(self, path: Path) -> tuple[Estimate, int]:
+    def of_artifact(self, path: Path) -> Loss:
         """See `Ground.of_artifact`."""
         windows, source = self._held_out(_JUDGED), self._header.path
-        return divergence(source, path / GGUF_FILE, windows, default_threads()), len(windows)
+        found = divergence(source, path / GGUF_FILE, windows, default_threads())
+        return Loss(
+            loss=found.value,
+            error=found.error,
+            samples=len(windows),
+            runtime=file_format(self.format).title,
+        )
 
     @property
     def _header(self) -> Header:

@@ -39,6 +39,15 @@ def learnt_from(feeds: Sequence[Feed], count: int) -> list[Feed]:
     return spread(own, as_many(own, count))
 
 
+def set_aside(feeds: Sequence[Feed]) -> list[Feed]:
+    """The samples to judge by. Raises InvalidInput for fewer than two."""
+    aside = [feed for index, feed in enumerate(feeds) if index % _EVERY == _EVERY - 1]
+    if len(aside) < 2:
+        what = f"{len(feeds)} samples; every eighth is held out to judge by"
+        raise InvalidInput(Problem("data.calibration", what, f"give {2 * _EVERY} or more"))
+    return aside
+
+
 def as_many(feeds: Sequence[Feed], count: int) -> int:
     """`count`, or as many texts as have the tokens of `count` long ones."""
     lengths = [np.asarray(feed[_IDS]).size for feed in feeds if _IDS in feed]
@@ -49,21 +58,23 @@ class Holdout:
     """Held-out samples, and the float model's outputs for them.
 
     feeds: inputs of the float graph, at most `count`, or more short texts. decoder: None for other
-    tasks. Language models are judged on the second halves of windows of 256 tokens, as in a check.
+    tasks. Language models are judged on the second halves of windows of 256 tokens, as in a check,
+    or of `context`: how many a file has room for.
     """
 
-    def __init__(self, feeds: Sequence[Feed], count: int, decoder: Decoder | None) -> None:
-        aside = [feed for index, feed in enumerate(feeds) if index % _EVERY == _EVERY - 1]
-        if len(aside) < 2:
-            what = f"{len(feeds)} samples; every eighth is held out to judge by"
-            raise InvalidInput(
-                Problem("data.calibration", what, f"give {2 * _EVERY} or more for quantize.fit")
-            )
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        count: int,
+        decoder: Decoder | None,
+        context: int = DEFAULT_WINDOW,
+    ) -> None:
+        aside = set_aside(feeds)
         self.windows: list[list[int]] = []
         if decoder is None:
             self.feeds = spread(aside, as_many(aside, count))
             return
-        self.windows = spread(_windows(aside), count)
+        self.windows = spread(_windows(aside, min(context, DEFAULT_WINDOW)), count)
         half = np.array([len(self.windows[0]) // 2], np.int64)
         self.feeds = [
             {**feed, "logits_to_keep": half} for feed in decoder_feeds(decoder, self.windows)
@@ -118,10 +129,10 @@ class Holdout:
         return rows[-half:][:-1]
 
 
-def _windows(feeds: Sequence[Feed]) -> list[list[int]]:
-    """Windows of 256 tokens from longer ones, with the same first token."""
+def _windows(feeds: Sequence[Feed], most: int) -> list[list[int]]:
+    """Windows of at most so many tokens from longer ones, with the same first token."""
     texts = [feed["input_ids"][0].tolist() for feed in feeds]
-    size = min(DEFAULT_WINDOW, *map(len, texts))
+    size = min(most, *map(len, texts))
     first = {text[0] for text in texts}
     cut = [
         text[at : at + size] for at in range(0, len(texts[0]) - size + 1, size) for text in texts

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import edgeq
 from edgeq.core import canonical
-from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
-from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.registry import file_format
-from edgeq.measure.clusters import Estimate
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.pipeline.allocate.chain import Chain
 from edgeq.pipeline.allocate.holdout import Holdout, learnt_from
 from edgeq.pipeline.allocate.inputs import kernels_of, shared_out, widest_of
+from edgeq.pipeline.allocate.loss import Loss, held_out, kept_loss, loss_in_runtime
 from edgeq.pipeline.allocate.measure_sensitivity import tensor_costs
 from edgeq.pipeline.allocate.options import Options, find_options, intent_of
 from edgeq.pipeline.allocate.sensitivity import FILE, Cost, Sensitivity, Whole, read_sensitivity
@@ -40,20 +36,10 @@ Build = Callable[[Intent], Path]
 """Builds an artifact, or finds it, and returns its directory."""
 
 _TENSOR_SAMPLES = 8
-_WHOLE_SAMPLES = 24
 _LEARNT = 48  # samples for rounding here; a build uses all
 _LEARNT_WHOLE = 32
 # Whole models to measure: at these fractions of the range from smallest to largest.
 _SHARES = (0.12, 0.4)
-_LOSS_FILE = "loss.json"
-
-
-class Loss(Frozen):
-    """An artifact's loss on held-out samples, by its own runtime, and its standard error."""
-
-    loss: float
-    error: float
-    samples: int
 
 
 class Ground:
@@ -93,21 +79,11 @@ class Ground:
     def loss(self, intent: Intent) -> Loss:
         """An artifact's loss; it is built first."""
         path = self._build(intent)
-        key = {"artifact": path.name, "calibration": self.stages.calibration.key()}
+        return kept_loss(self.stages, path, intent.name, self.of_artifact)
 
-        def make(destination: Path) -> None:
-            self.stages.progress(f"{intent.name}: measure on held-out calibration data")
-            found, samples = self.of_artifact(path)
-            lost = Loss(loss=found.value, error=found.error, samples=samples)
-            (destination / _LOSS_FILE).write_text(lost.model_dump_json(), encoding="utf-8")
-
-        place = self.stages.store.stage("loss", key, make, describe=intent.name)
-        return Loss.model_validate_json((place / _LOSS_FILE).read_bytes())
-
-    def of_artifact(self, path: Path) -> tuple[Estimate, int]:
-        """The loss of an artifact in its runtime, and the samples that it was measured on."""
-        with self._holdout(_WHOLE_SAMPLES) as (_, holdout):
-            return holdout.of_model(edgeq.load(path)), len(holdout.feeds)
+    def of_artifact(self, path: Path) -> Loss:
+        """The loss of an artifact in its runtime."""
+        return loss_in_runtime(self.stages, self._feeds, path)
 
     def _given(self, path: Path) -> Sensitivity:
         sensitivity = read_sensitivity(path)
@@ -128,14 +104,6 @@ class Ground:
     def _feeds(self) -> list[Feed]:
         return self.stages.feeds(self.stages.float_graph())
 
-    @contextlib.contextmanager
-    def _holdout(self, count: int) -> Iterator[tuple[Chain, Holdout]]:
-        with TemporaryFolder() as folder:
-            holdout = Holdout(self._feeds, count, self.model.decoder)
-            chain = Chain(self.stages.float_graph(), holdout.feeds, self.options)
-            holdout.keep(chain, Path(folder))
-            yield chain, holdout
-
     def _make(self, destination: Path) -> None:
         with self.stages.store.workplace("sensitivity", self.key()) as kept:
             done = self.measure(kept)
@@ -148,7 +116,7 @@ class Ground:
         kept: where finished tensors and layers are found after an interruption.
         """
         directory, progress = self.stages.float_graph(), self.stages.progress
-        with self._holdout(_TENSOR_SAMPLES) as (chain, holdout):
+        with held_out(self.stages, self._feeds, _TENSOR_SAMPLES, self.options) as (chain, holdout):
             learnt = learnt_from(self._feeds, _LEARNT)
             costs = tensor_costs(directory, chain, holdout, self.options, learnt, progress, kept)
         bare = Sensitivity(
@@ -161,7 +129,7 @@ class Ground:
             tensors=costs,
             wholes=(),
         )
-        with self._holdout(_WHOLE_SAMPLES) as (chain, holdout):
+        with held_out(self.stages, self._feeds, given=self.options) as (chain, holdout):
             bare = bare.model_copy(
                 update={"tensors": self._with_inputs(bare.tensors, chain, holdout)}
             )

@@ -25,6 +25,7 @@ from edgeq.formats.written import text_settings
 from edgeq.models.naming import model_name
 from edgeq.pipeline.allocate.prospects import prospect
 from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.build.trained import better_of, untrained
 from edgeq.pipeline.build.writers import write
 from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned
@@ -34,8 +35,6 @@ from edgeq.pipeline.proof.original import versions as original_versions
 from edgeq.pipeline.proof.result import run_once
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.methods import rounding_method
-from edgeq.quantize.number_formats import NUMBER_FORMATS
-from edgeq.quantize.number_formats.integers import INT4_B32
 from edgeq.quantize.presets import PRESETS
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Format
@@ -162,16 +161,6 @@ def artifact_maker(stages: Stages) -> Callable[[Intent], Path]:
     return make
 
 
-def untrained(intent: Intent) -> Intent | None:
-    """The same artifact with the codes that its training begins with; None if it trains none."""
-    variant = intent.variant
-    own = NUMBER_FORMATS.get(variant.weights) or NUMBER_FORMATS[INT4_B32.name]
-    start = rounding_method(variant.method).starts_from(own)
-    if not start:
-        return None
-    return replace(intent, variant=variant.model_copy(update={"method": start}))
-
-
 class _Builder:
     """One artifact after the other, from the stages they share."""
 
@@ -196,31 +185,15 @@ class _Builder:
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
         found = self._planned.cached(found)
         note = prospect(self._planned, format, fit).note(fit, format)
-        built = self.artifact(found)
-        return replace(built, notes=(*built.notes, *([note] if note else [])), became=found)
+        return replace(self.artifact(found), notes=(note,) if note else (), became=found)
 
     def artifact(self, intent: Intent) -> Built:
-        """The artifact of an intent; trained codes are kept only where its runtime gains by them.
-
-        Training judges itself in torch, whose arithmetic is not the runtime's.
-        """
-        built, start = self._as_intended(intent), untrained(intent)
+        """The artifact of an intent; of trained codes, the better one with them or without."""
+        start = untrained(intent)
         if start is None:
-            return built
-        from edgeq.pipeline.allocate.file_ground import ground_of
-
-        ground = ground_of(
-            self._stages, intent.format, lambda intent: self._as_intended(intent).path
-        )
-        before, after = ground.loss(start), ground.loss(intent)
-        if after.loss < before.loss:
-            return built
-        note = (
-            f"trained codes lose {after.loss:.6f} in the file's own runtime, those they began "
-            f"with {before.loss:.6f} ({after.samples} held-out samples): the latter stay"
-        )
-        self._stages.progress(f"{intent.name}: {note}")
-        return replace(self._as_intended(start), notes=(note,))
+            return self._as_intended(intent)
+        path = better_of(self._stages, intent, start, lambda each: self._as_intended(each).path)
+        return Built(path, read_record(path))
 
     def _as_intended(self, intent: Intent) -> Built:
         stages, variant = self._stages, intent.variant
